@@ -1,0 +1,35 @@
+"""A plugin for BasicSR: "Clean Images are Hard to Reblur" (Nah, Son, Lee, Lee; arXiv 2104.12665).
+
+    import reblur_plugin
+    reblur_plugin.register()                                  # our classes in BasicSR's registries
+    reblur_plugin.adapt(deblur_net, reblur_net, blurry)       # Algorithm 1, for any two networks
+
+Importing the package changes nothing and loads neither torch nor BasicSR.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AdaptConfig": "core.adapt",
+    "AdaptError": "core.adapt",
+    "Adaptation": "core.adapt",
+    "adapt": "core.adapt",
+    "OptionError": "options",
+    "register": "registration",
+}
+__all__ = ["AdaptConfig", "AdaptError", "Adaptation", "OptionError", "adapt", "register"]  # noqa: F822 - see __getattr__
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

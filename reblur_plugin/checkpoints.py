@@ -1,0 +1,109 @@
+"""Weights and training states on disk: written whole or not at all, read without running foreign code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reblur_plugin.errors import ReblurError
+
+
+class CheckpointError(ReblurError):
+    """A checkpoint that is missing, damaged, unsafe or doesn't fit; the message names the file."""
+
+
+def save(content: dict[str, Any], path: Path) -> None:
+    """Write `content` to `path`: the file is complete or not there, also after a crash.
+
+    Raises:
+        CheckpointError: if the disk refuses (full, read-only).
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: can't be written ({error}); free disk space, then resume") from error
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Return the content of a checkpoint, on the CPU.
+
+    Raises:
+        CheckpointError: if it is missing, no checkpoint, truncated, or holds more than tensors and plain values.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; check the path")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: expected tensors and plain values only, got a file that holds other objects or none; "
+            "only weights are loaded, since anything else could run code"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: damaged or no checkpoint of PyTorch; copy or download it again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a dictionary of weights, got {type(content).__name__}")
+    return content
+
+
+def state_dict(path: str | Path, key: str | None = None) -> dict[str, Tensor]:
+    """Return a network's weights from a checkpoint of BasicSR (`{"params": ...}`) or a bare state dict.
+
+    Args:
+        path: the checkpoint.
+        key: "params" or "params_ema"; None takes "params_ema" where the file has it, then "params".
+
+    Raises:
+        CheckpointError: if the file has no such entry.
+    """
+    content = load(path)
+    entries = [name for name, value in content.items() if isinstance(value, dict)]
+    if key is None:
+        key = next((name for name in ("params_ema", "params") if name in content), None)
+        weights = content if key is None else content[key]
+    elif key in content:
+        weights = content[key]
+    else:
+        raise CheckpointError(f"{path}: expected the entry {key!r}, found {', '.join(entries) or 'bare weights'}")
+    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise CheckpointError(f"{path}: expected the weights of one network, found {', '.join(entries) or 'none'}")
+    return {name.removeprefix("module."): value for name, value in weights.items()}  # "module." is DataParallel's
+
+
+def load_weights(network: nn.Module, path: str | Path, key: str | None = None, strict: bool = True) -> None:
+    """Put the weights of a checkpoint into `network`.
+
+    Raises:
+        CheckpointError: if names or shapes don't fit; with `strict` False only where shapes differ.
+    """
+    weights = state_dict(path, key)
+    own = network.state_dict()
+    missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
+    shapes = [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
+    problems = [f"{len(shapes)} of other shape (such as {_shapes(min(shapes), own, weights)})"] if shapes else []
+    if strict:
+        for names, what in ((missing, "missing"), (unknown, "unknown")):
+            problems += [f"{len(names)} {what} (such as {min(names)})"] if names else []
+    if problems:
+        raise CheckpointError(
+            f"{path}: doesn't fit {type(network).__name__} with {len(own)} tensors: {', '.join(problems)}; "
+            "check the network's type and options"
+        )
+    network.load_state_dict(weights, strict=strict)
+
+
+def _shapes(name: str, own: dict[str, Tensor], weights: dict[str, Tensor]) -> str:
+    return f"{name}: {tuple(own[name].shape)} in the network, {tuple(weights[name].shape)} in the file"

@@ -1,0 +1,46 @@
+"""What the command lines share: arguments are parsed and option files checked before torch is imported."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from reblur_plugin import options
+from reblur_plugin.errors import ReblurError
+
+
+def parser(program: str, description: str, example: str) -> argparse.ArgumentParser:
+    """Return BasicSR's command line: -opt, --launcher, --force_yml."""
+    arguments = argparse.ArgumentParser(
+        f"python -m reblur_plugin.{program}", description=description, epilog=f"example: {example}"
+    )
+    arguments.add_argument("-opt", "--opt", type=Path, required=True, metavar="FILE", help="option file (YAML)")
+    arguments.add_argument(
+        "--launcher", choices=("none", "pytorch"), default="none", help="pytorch: started by torchrun"
+    )
+    arguments.add_argument(
+        "--force_yml", nargs="+", default=[], metavar="KEY=VALUE", help="change options: train:total_iter=1000"
+    )
+    arguments.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # set by old launchers
+    return arguments
+
+
+def read_options(arguments: argparse.Namespace, is_train: bool) -> options.Options:
+    """Return the checked options that a command line names."""
+    chosen = options.override(options.read(arguments.opt), arguments.force_yml)
+    options.check(chosen, is_train)
+    return chosen
+
+
+def guarded(main: Callable[[], int]) -> int:
+    """Run a command; what the user can mend is one sentence on stderr and exit code 1."""
+    try:
+        return main()
+    except ReblurError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return 130

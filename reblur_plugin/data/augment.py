@@ -1,0 +1,69 @@
+"""Random crops and augmentation of training pairs, in the order of the first author's code (the paper is silent: D13)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+Images = tuple[Image, Image]
+
+
+def random_crop(images: Images, size: int, rng: np.random.Generator) -> Images:
+    """Return the same random `size` x `size` window of the blurry and the sharp image `(H, W, 3)`."""
+    height, width = images[0].shape[:2]
+    top, left = (int(rng.integers(extent - size + 1)) for extent in (height, width))
+    blurry, sharp = (image[top : top + size, left : left + size] for image in images)
+    return blurry, sharp
+
+
+def flip(images: Images, rng: np.random.Generator) -> Images:
+    """Return both images mirrored left-right, top-down and along the diagonal, each with probability 1/2."""
+    horizontal, vertical, transpose = rng.random(3) < 0.5
+
+    def apply(image: Image) -> Image:
+        image = image[:, ::-1] if horizontal else image
+        image = image[::-1] if vertical else image
+        return image.transpose(1, 0, 2) if transpose else image
+
+    return apply(images[0]), apply(images[1])
+
+
+def change_colours(images: Images, rng: np.random.Generator) -> Images:
+    """Return both images with their channels permuted and their HSV saturation times U(0.5, 1.5)."""
+    order, factor = rng.permutation(3), np.float32(rng.uniform(0.5, 1.5))
+
+    def apply(image: Image) -> Image:
+        hsv = cv2.cvtColor(np.ascontiguousarray(image[..., order]), cv2.COLOR_RGB2HSV)
+        hsv[..., 1] = np.clip(hsv[..., 1] * factor, 0, 1)
+        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+    return apply(images[0]), apply(images[1])
+
+
+def add_noise(images: Images, rng: np.random.Generator) -> Images:
+    """Return the pair with Gaussian noise on the blurry image: sigma = |N(0, 1)| * 2/255, clipped to [0, 1]."""
+    blurry, sharp = images
+    sigma = abs(rng.standard_normal()) * 2 / 255
+    noise = rng.standard_normal(blurry.shape, dtype=np.float32) * np.float32(sigma)
+    return np.clip(blurry + noise, 0, 1), sharp
+
+
+def augment_nah(images: Images, rng: np.random.Generator) -> Images:
+    """Return the pair augmented as in the first author's code: flips, colours, noise."""
+    return add_noise(change_colours(flip(images, rng), rng), rng)
+
+
+def keep(images: Images, rng: np.random.Generator) -> Images:
+    """Return the pair as it is."""
+    return images
+
+
+AUGMENTATIONS: dict[str, Callable[[Images, np.random.Generator], Images]] = {
+    "nah": augment_nah,
+    "flip": flip,
+    "none": keep,
+}

@@ -1,0 +1,77 @@
+"""Image files to arrays and back. Arrays are RGB, `(H, W, 3)`; a file that can't be used is named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reblur_plugin.errors import ReblurError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+class ImageError(ReblurError):
+    """An image file that can't be read, doesn't fit its partner or can't be written; the message names it."""
+
+
+def read_image(path: Path) -> NDArray[np.float32]:
+    """Return the picture in `path` as float32 `(H, W, 3)`, RGB in [0, 1].
+
+    8- and 16-bit files keep their precision; grey becomes three equal channels, alpha is dropped, the orientation
+    noted by a camera is applied.
+
+    Raises:
+        ImageError: if the file is missing, empty, truncated or no picture.
+    """
+    try:
+        encoded = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise ImageError(f"{path}: expected an image, but it can't be read ({error.strerror})") from error
+    if encoded.size == 0:
+        raise ImageError(f"{path}: expected an image, got an empty file; unzip or download it again")
+    pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if pixels is None:
+        raise ImageError(f"{path}: expected an image, got a damaged or unknown file; unzip or download it again")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"{path}: expected 8 or 16 bits a channel, got {pixels.dtype}; convert it to PNG")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.float32) / np.iinfo(pixels.dtype).max
+
+
+def write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write 8-bit RGB `(H, W, 3)` to `path`; its suffix says the format. A file is complete or not there.
+
+    Raises:
+        ImageError: if the format is unknown or the disk refuses.
+    """
+    try:
+        encoded = cv2.imencode(path.suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1]
+    except cv2.error as error:
+        raise ImageError(f"{path}: expected a picture suffix ({', '.join(SUFFIXES)}), got {path.suffix!r}") from error
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(encoded.tobytes())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ImageError(f"{path}: can't be written ({error.strerror})") from error
+
+
+def to_tensor(pixels: NDArray[np.float32]) -> Tensor:
+    """Return float `(H, W, 3)` as a tensor `(3, H, W)`."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def to_uint8(image: Tensor) -> NDArray[np.uint8]:
+    """Return a float image `(1, 3, H, W)` or `(3, H, W)` as 8-bit RGB `(H, W, 3)`: clamped to [0, 1], then rounded.
+
+    `image` itself is left alone.
+    """
+    image = image.detach().reshape(image.shape[-3:]).float().clamp(0, 1)
+    return (image * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()

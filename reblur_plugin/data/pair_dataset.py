@@ -1,0 +1,125 @@
+"""BasicSR data set of blurry/sharp pairs. BasicSR's words: `lq` = B, `gt` = S, `gt_size` = training patch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from reblur_plugin.data.augment import AUGMENTATIONS, Images, random_crop
+from reblur_plugin.data.images import ImageError, read_image, to_tensor
+from reblur_plugin.data.layouts import DatasetError, list_pairs
+
+
+class Draw(NamedTuple):
+    """Which image to take, and the number of this draw since training began, which seeds its crop and augmentation."""
+
+    index: int
+    number: int
+
+
+class DeblurPairDataset(Dataset[dict[str, Any]]):
+    """Pairs read from a published layout, as float tensors `(3, H, W)`, RGB in [0, 1].
+
+    Items: `lq`, `gt` (absent for photographs), `lq_path`, `gt_path`, `name` (unique, keeps the sequence).
+    In the phase "train" items are random `gt_size` x `gt_size` patches, augmented; else whole images.
+
+    Args:
+        opt: the option block: `layout` gopro | reds | folders | photographs, `dataroot` (or `dataroot_lq`,
+            `dataroot_gt`), `blur_key` (GOPRO), `gt_size`, `augment` nah | flip | none, `cache` (keep decoded images in
+            memory), `seed`; `name` and `phase` as everywhere in BasicSR.
+
+    Raises:
+        DatasetError: if the files aren't what the layout says or a key is wrong.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self.opt = opt
+        self.training = opt.get("phase") == "train"
+        self.pairs = list_pairs(opt)
+        self.gt_size = opt.get("gt_size")
+        self.seed = opt.get("seed", 0)
+        augment = opt.get("augment", "nah" if self.training else "none")
+        if augment not in AUGMENTATIONS:
+            raise DatasetError(f"augment: expected one of {', '.join(AUGMENTATIONS)}, got {augment!r}")
+        self.augment = AUGMENTATIONS[augment]
+        if self.training and (not isinstance(self.gt_size, int) or self.gt_size < 1):
+            raise DatasetError(f"gt_size: expected the side of a training patch such as 256, got {self.gt_size!r}")
+        if self.training and self.pairs[0].sharp is None:
+            raise DatasetError("layout: training needs sharp images; photographs have none")
+        self._cache: dict[int, Images] | None = {} if opt.get("cache") else None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, draw: int | Draw) -> dict[str, Any]:
+        """Return an item. A plain index takes its randomness from torch, which differs by worker and epoch.
+
+        Raises:
+            ImageError: if a file can't be read, the partners differ in size or a patch doesn't fit.
+        """
+        index = draw.index if isinstance(draw, Draw) else draw
+        pair = self.pairs[index]
+        item: dict[str, Any] = {"name": pair.name, "lq_path": str(pair.blurry)}
+        if pair.sharp is None:
+            return item | {"lq": to_tensor(read_image(pair.blurry))}
+        blurry, sharp = self._read(index)
+        if self.training:
+            rng = self._rng(draw)
+            blurry, sharp = self.augment(random_crop((blurry, sharp), self.gt_size, rng), rng)
+        return item | {"lq": to_tensor(blurry), "gt": to_tensor(sharp), "gt_path": str(pair.sharp)}
+
+    def _rng(self, draw: int | Draw) -> np.random.Generator:
+        if isinstance(draw, Draw):
+            return np.random.default_rng((self.seed, draw.number))
+        return np.random.default_rng(int(torch.randint(2**62, (1,))))
+
+    def _read(self, index: int) -> Images:
+        if self._cache is not None and index in self._cache:
+            return self._cache[index]
+        pair = self.pairs[index]
+        assert pair.sharp is not None
+        blurry, sharp = read_image(pair.blurry), read_image(pair.sharp)
+        if blurry.shape != sharp.shape:
+            raise ImageError(
+                f"{pair.blurry}: expected the size of its sharp partner {_size(sharp)}, got {_size(blurry)}"
+            )
+        if self.training and min(blurry.shape[:2]) < self.gt_size:
+            raise ImageError(f"{pair.blurry}: {_size(blurry)} is smaller than gt_size {self.gt_size}; lower gt_size")
+        if self._cache is not None:
+            self._cache[index] = (blurry, sharp)
+        return blurry, sharp
+
+
+class DrawSampler(Sampler[Draw]):
+    """Endless stream of draws for training: a new order each time all images have been seen, all fixed by the seed.
+
+    Draw `number` depends on nothing but the seed, so that a resumed run sees what an unbroken one would have.
+
+    Args:
+        size: number of images.
+        seed: `manual_seed`.
+        start: number of the first draw, over all processes together.
+        rank, world_size: this process takes draws start + rank, start + rank + world_size, ...
+    """
+
+    def __init__(self, size: int, seed: int, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        self.size, self.seed = size, seed
+        self.start, self.stride = start + rank, world_size
+
+    def __iter__(self) -> Iterator[Draw]:
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        number = self.start
+        while True:
+            if number // self.size != epoch:
+                epoch = number // self.size
+                order = np.random.default_rng((self.seed, epoch)).permutation(self.size)
+            yield Draw(int(order[number % self.size]), number)
+            number += self.stride
+
+
+def _size(image: np.ndarray[Any, Any]) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"

@@ -1,0 +1,126 @@
+"""What training and testing have in common: from checked options to a running BasicSR experiment."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reblur_plugin import __version__, host
+from reblur_plugin.options import OptionError, Options, write
+
+host.prepare()
+
+from basicsr.utils import get_root_logger, get_time_str, make_exp_dirs  # noqa: E402 - after host.prepare()
+from basicsr.version import __version__ as basicsr_version  # noqa: E402
+
+_COLLECTIVE_TIMEOUT = timedelta(hours=2)  # uneven shares of a long validation must not end a run
+
+
+def start(options: Options, root: Path, is_train: bool, launcher: str) -> Options:
+    """Return the options as BasicSR's classes expect them, with processes joined, seeds set and paths filled in.
+
+    Nothing is created on disk.
+
+    Args:
+        options: as checked by `options.check`; not changed.
+        root: folder of experiments/, results/ and tb_logger/.
+        is_train: training or test.
+        launcher: "none" or "pytorch" (torchrun; NCCL with CUDA, else gloo).
+    """
+    opt: Options = {**options, "path": dict(options["path"]), "val": dict(options.get("val") or {})}
+    opt |= {"is_train": is_train, "root_path": str(root), "auto_resume": False}
+    opt["dist"] = launcher != "none"
+    opt["rank"], opt["world_size"] = _join(options.get("dist_params") or {}) if opt["dist"] else (0, 1)
+    available = torch.cuda.device_count()
+    wanted = options.get("num_gpu", "auto")
+    opt["num_gpu"] = available if wanted == "auto" else wanted
+    if opt["num_gpu"] > available:
+        raise OptionError(f"num_gpu: expected at most {available} (what this machine has), got {wanted}; use auto")
+    if opt["num_gpu"] > 1 and not opt["dist"]:
+        opt["num_gpu"] = 1  # several GPUs: torchrun; one process drives one
+    opt["manual_seed"] = options.get("manual_seed", 0)
+    seed_everything(opt["manual_seed"] + opt["rank"])
+    opt["datasets"] = {name: _dataset(name, block, opt) for name, block in options["datasets"].items()}
+    opt["path"] |= _folders(root, opt["name"], is_train)
+    return opt
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and PyTorch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def open_folders(opt: Options, options: Options, archive: bool) -> logging.Logger:
+    """Create the experiment's folders, store the resolved options beside the results, and return the logger.
+
+    Called last, when everything has been built. With `archive` an older experiment of that name moves aside.
+    """
+    main = Path(opt["path"]["experiments_root" if opt["is_train"] else "results_root"])
+    if archive:
+        make_exp_dirs(opt)
+    if opt["rank"] == 0:
+        for folder in (main, Path(opt["path"]["visualization"])):
+            folder.mkdir(parents=True, exist_ok=True)
+        write(options, main / f"{opt['name']}.yml")
+    phase = "train" if opt["is_train"] else "test"
+    logger = get_root_logger()
+    logger.setLevel(logging.INFO if opt["rank"] == 0 else logging.ERROR)
+    if opt["rank"] == 0:
+        handler = logging.FileHandler(main / f"{phase}_{opt['name']}_{get_time_str()}.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+        logger.addHandler(handler)
+    logger.info(
+        "reblur_plugin %s, BasicSR %s, PyTorch %s, %s", __version__, basicsr_version, torch.__version__, _device(opt)
+    )
+    return logger
+
+
+def finish(logger: logging.Logger) -> None:
+    """Close the log file and leave the process group."""
+    for handler in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
+        handler.close()
+        logger.removeHandler(handler)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _join(dist_params: Options) -> tuple[int, int]:
+    if "RANK" not in os.environ:
+        raise OptionError("--launcher pytorch: expected to be started by torchrun; use torchrun -m reblur_plugin.train ...")
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    backend = dist_params.get("backend", "nccl" if cuda else "gloo")
+    torch.distributed.init_process_group(backend if cuda else "gloo", timeout=_COLLECTIVE_TIMEOUT)
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def _dataset(name: str, block: dict[str, Any], opt: Options) -> dict[str, Any]:
+    block = {"name": name, "seed": opt["manual_seed"], "scale": opt.get("scale", 1), **block}
+    return block | {"phase": name.split("_")[0]}
+
+
+def _folders(root: Path, name: str, is_train: bool) -> dict[str, str]:
+    main = root / ("experiments" if is_train else "results") / name
+    if not is_train:
+        return {"results_root": str(main), "log": str(main), "visualization": str(main / "visualization")}
+    return {
+        "experiments_root": str(main),
+        "models": str(main / "models"),
+        "training_states": str(main / "training_states"),
+        "log": str(main),
+        "visualization": str(main / "visualization"),
+    }
+
+
+def _device(opt: Options) -> str:
+    return torch.cuda.get_device_name() if opt["num_gpu"] else f"CPU, {torch.get_num_threads()} threads"

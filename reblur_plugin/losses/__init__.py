@@ -1,0 +1,1 @@
+"""The paper's losses as modules for option files; `reblur_plugin.register()` makes them known to BasicSR."""

@@ -1,0 +1,135 @@
+"""Eq. 2, 3, 5, 7 and the multi-scale L1 as BasicSR losses: `core.objectives` times `loss_weight`.
+
+ReblurModel uses the first five. `FrozenReblurLoss` carries a trained M_R with it and serves BasicSR's own models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from reblur_plugin.core import objectives
+from reblur_plugin.core.objectives import Network, finest
+from reblur_plugin.errors import ReblurError
+
+
+class MultiScaleL1Loss(nn.Module):
+    """L1 distance to the sharp image, summed over the scales of the output (the L_1 of Eq. 6; D6).
+
+    Args:
+        loss_weight: factor.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, output: Tensor | Sequence[Tensor], sharp: Tensor) -> Tensor:
+        """Return the loss of `(B, C, H, W)`, or of several scales of it, against `sharp` `(B, C, H, W)`."""
+        return self.loss_weight * objectives.multi_scale_l1(output, sharp)
+
+
+class ReblurLoss(nn.Module):
+    """L_Reblur, Eq. 5.
+
+    Args:
+        loss_weight: lambda of Eq. 6 (1).
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, reblur_net: Network, deblurred: Tensor, sharp: Tensor) -> Tensor:
+        """Return lambda * ||M_R(L) - M_R(S)||; hold M_R fixed with `frozen`."""
+        return self.loss_weight * objectives.reblur_loss(reblur_net, deblurred, sharp)
+
+
+class BlurLoss(nn.Module):
+    """L_Blur, Eq. 2.
+
+    Args:
+        loss_weight: factor; the paper has none.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, reblur_net: Network, deblurred: Tensor, blurry: Tensor) -> Tensor:
+        """Return ||M_R(sg L) - B||."""
+        return self.loss_weight * objectives.blur_loss(reblur_net, deblurred, blurry)
+
+
+class SharpLoss(nn.Module):
+    """L_Sharp, Eq. 3.
+
+    Args:
+        loss_weight: factor; the paper has none.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, reblur_net: Network, sharp_image: Tensor) -> Tensor:
+        """Return ||M_R(sg S_hat) - sg S_hat||."""
+        return self.loss_weight * objectives.sharp_loss(reblur_net, sharp_image)
+
+
+class SelfReblurLoss(nn.Module):
+    """L_self, Eq. 7.
+
+    Args:
+        loss_weight: factor; the paper has none.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, reblur_net: Network, deblurred: Tensor) -> Tensor:
+        """Return ||M_R(L) - sg L||; hold M_R fixed with `frozen`."""
+        return self.loss_weight * objectives.self_reblur_loss(reblur_net, deblurred)
+
+
+class FrozenReblurLoss(nn.Module):
+    """L_Reblur (Eq. 5) with a trained M_R that stays as it is: a plain loss for any BasicSR model.
+
+    In SRModel it stands where PerceptualLoss would (`perceptual_opt`), beside `pixel_opt`:
+
+        perceptual_opt: {type: FrozenReblurLoss, weights: net_r.pth, num_blocks: 2, loss_weight: 1.0}
+
+    Args:
+        weights: checkpoint of ReblurNet (`net_r_*.pth`).
+        loss_weight: lambda of Eq. 6.
+        slot: "perceptual" returns (loss, None) as SRModel expects there; "pixel" returns the loss alone.
+        network: ReblurNet's arguments (`num_blocks`, `num_feat`, `global_skip`).
+
+    Raises:
+        CheckpointError: if the checkpoint is missing, damaged or doesn't fit.
+    """
+
+    def __init__(
+        self,
+        weights: str,
+        loss_weight: float = 1.0,
+        slot: Literal["perceptual", "pixel"] = "perceptual",
+        **network: Any,
+    ) -> None:
+        from reblur_plugin.archs.reblur_arch import ReblurNet
+        from reblur_plugin.checkpoints import load_weights
+
+        super().__init__()
+        if slot not in ("perceptual", "pixel"):
+            raise ReblurError(f"slot: expected perceptual or pixel, got {slot!r}")
+        self.loss_weight, self.slot = loss_weight, slot
+        self.reblur_net = ReblurNet(**network).eval().requires_grad_(False)
+        load_weights(self.reblur_net, weights)
+
+    def forward(self, output: Tensor | Sequence[Tensor], sharp: Tensor) -> Tensor | tuple[Tensor, None]:
+        """Return lambda * ||M_R(L) - M_R(S)|| for the finest scale of `output`."""
+        loss = self.loss_weight * objectives.reblur_loss(self.reblur_net, finest(output), sharp)
+        return loss if self.slot == "pixel" else (loss, None)

@@ -1,0 +1,85 @@
+"""LPIPS of Zhang et al. (CVPR 2018), by the authors' package."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reblur_plugin import checkpoints
+from reblur_plugin.errors import ReblurError
+
+Backbone = Literal["alex", "vgg", "squeeze"]
+
+
+class MetricError(ReblurError):
+    """A metric that can't be computed here; the message says what it needs."""
+
+
+def reblur_lpips(
+    img: NDArray[np.uint8],
+    img2: NDArray[np.uint8],
+    crop_border: int = 0,
+    net: Backbone = "alex",
+    weights: str | None = None,
+    better: str = "lower",
+) -> float:
+    """Return LPIPS v0.1 between two 8-bit images `(H, W, 3)`, BGR as everywhere in BasicSR; 0 is identical.
+
+    Args:
+        img, img2: the result and the sharp image.
+        crop_border: pixels left out at each edge.
+        net: backbone; "alex" is the usual choice and gives the paper's level (D14). Name it beside every number.
+        weights: torchvision's weights of the backbone as a file; else the `lpips` package downloads them once.
+        better: for BasicSR's record of the best result.
+
+    Raises:
+        MetricError: if the backbone is unknown or its weights can't be had.
+    """
+    tensors = [_to_lpips_range(image, crop_border) for image in (img, img2)]
+    with torch.no_grad():
+        return float(_model(net, weights)(*tensors))
+
+
+@lru_cache(maxsize=2)
+def _model(net: str, weights: str | None) -> Any:
+    import lpips
+
+    if net not in get_args(Backbone):
+        raise MetricError(f"reblur_lpips: net: expected one of {', '.join(get_args(Backbone))}, got {net!r}")
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # the package prints and is old
+        warnings.simplefilter("ignore")
+        if weights is None:
+            try:
+                return lpips.LPIPS(net=net).eval()
+            except OSError as error:
+                raise MetricError(
+                    f"reblur_lpips: the weights of {net!r} can't be downloaded ({error}); give torchvision's file as "
+                    "the metric's key weights, or leave the metric out"
+                ) from error
+        model = lpips.LPIPS(net=net, pnet_rand=True).eval()
+    _load_backbone(model.net, Path(weights))
+    return model
+
+
+def _load_backbone(backbone: torch.nn.Module, path: Path) -> None:
+    """Put torchvision's weights ("features.0.weight" or "0.weight") into the package's slices ("slice1.0.weight")."""
+    given = {name.removeprefix("features."): value for name, value in checkpoints.state_dict(path).items()}
+    names = {name: name.split(".", 1)[1] for name in backbone.state_dict()}
+    missing = sorted(set(names.values()) - given.keys())
+    if missing:
+        raise MetricError(f"{path}: expected torchvision's weights of the backbone, but {missing[0]} is missing")
+    backbone.load_state_dict({name: given[source] for name, source in names.items()})
+
+
+def _to_lpips_range(image: NDArray[np.uint8], crop_border: int) -> torch.Tensor:
+    height, width = image.shape[:2]
+    image = image[crop_border : height - crop_border, crop_border : width - crop_border, ::-1]
+    return torch.from_numpy(image.astype(np.float32).transpose(2, 0, 1)[None] / 127.5 - 1)

@@ -1,0 +1,52 @@
+"""Pictures for people: the stages of one photograph side by side."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+_PANEL = 480  # width of one panel in pixels
+_BAR = 28  # height of its title
+_ZOOM = 4  # the crop shows 1/4 of the width and height
+
+
+def comparison(images: dict[str, Image]) -> Image:
+    """Return one picture: a column an image under its name, the whole above, a zoomed crop with the most detail below.
+
+    Args:
+        images: names to 8-bit RGB `(H, W, 3)` of one size; the last one (the sharpest) says where the detail is.
+    """
+    top, left, height, width = _detail(list(images.values())[-1])
+    columns = []
+    for name, image in images.items():
+        whole = _fit(_framed(image, top, left, height, width))
+        crop = _fit(image[top : top + height, left : left + width], cv2.INTER_CUBIC)
+        columns.append(np.concatenate((_title(name), whole, crop)))
+    return np.concatenate(columns, axis=1)
+
+
+def _detail(image: Image) -> tuple[int, int, int, int]:
+    """Return top, left, height, width of the window with the strongest edges."""
+    height, width = (max(extent // _ZOOM, 1) for extent in image.shape[:2])
+    edges = np.abs(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), cv2.CV_32F))
+    energy = cv2.boxFilter(edges, -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    energy = energy[: image.shape[0] - height + 1, : image.shape[1] - width + 1]
+    top, left = np.unravel_index(int(energy.argmax()), energy.shape)
+    return int(top), int(left), height, width
+
+
+def _framed(image: Image, top: int, left: int, height: int, width: int) -> Image:
+    thickness = max(image.shape[1] // 200, 1)
+    return cv2.rectangle(image.copy(), (left, top), (left + width - 1, top + height - 1), (255, 210, 0), thickness)
+
+
+def _fit(image: Image, interpolation: int = cv2.INTER_AREA) -> Image:
+    height = max(round(image.shape[0] * _PANEL / image.shape[1]), 1)
+    return cv2.resize(image, (_PANEL, height), interpolation=interpolation)
+
+
+def _title(name: str) -> Image:
+    bar = np.full((_BAR, _PANEL, 3), 255, dtype=np.uint8)
+    return cv2.putText(bar, name, (8, _BAR - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1, cv2.LINE_AA)

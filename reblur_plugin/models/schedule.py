@@ -1,0 +1,60 @@
+"""Numbers that change with the iteration: learning rates and the weight of L_Sharp."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SharpWeight = float | Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class PiecewiseLinear:
+    """A weight that runs in straight lines through `(iteration, weight)` knots and is constant outside them."""
+
+    knots: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def parse(cls, value: SharpWeight) -> PiecewiseLinear:
+        """Return the schedule that an option file writes as a number or as a list of [iteration, weight].
+
+        Raises:
+            ValueError: if a knot isn't a pair, a weight is negative, or iterations don't increase.
+        """
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            knots = ((0.0, float(value)),)
+        else:
+            try:
+                knots = tuple((float(iteration), float(weight)) for iteration, weight in value)  # type: ignore[union-attr]
+            except (TypeError, ValueError):
+                raise ValueError(f"expected a number or a list of [iteration, weight], got {value!r}") from None
+        iterations = [iteration for iteration, _ in knots]
+        if not knots or any(weight < 0 for _, weight in knots) or sorted(set(iterations)) != iterations:
+            raise ValueError(f"expected weights >= 0 at increasing iterations, got {value!r}")
+        return cls(knots)
+
+    def __call__(self, iteration: int) -> float:
+        """Return the weight at `iteration`."""
+        after = bisect.bisect_right([knot[0] for knot in self.knots], iteration)
+        if after == 0:
+            return self.knots[0][1]
+        if after == len(self.knots):
+            return self.knots[-1][1]
+        (start, low), (end, high) = self.knots[after - 1], self.knots[after]
+        return low + (high - low) * (iteration - start) / (end - start)
+
+
+@dataclass(frozen=True)
+class MultiStepDecay:
+    """Learning-rate factor gamma^(number of milestones passed), section S1: halved at 50, 75 and 90 %.
+
+    A function of the iteration alone, so that warming up leaves no trace behind.
+    """
+
+    milestones: tuple[int, ...]
+    gamma: float
+
+    def __call__(self, iteration: int) -> float:
+        """Return the factor at `iteration`."""
+        return self.gamma ** bisect.bisect_right(self.milestones, iteration)

@@ -1,0 +1,27 @@
+"""`python -m reblur_plugin.test -opt FILE`: deblur, adapt and score test sets. Writes results/NAME here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from reblur_plugin import cli
+
+
+def main() -> int:
+    """Test as the command line says."""
+    arguments = cli.parser(
+        "test",
+        "Deblur test sets with M_D, adapt it to each photograph where the options have val: tta, and score the results.",
+        "python -m reblur_plugin.test -opt options/gopro_srn_n2_tta.yml",
+    ).parse_args()
+    options = cli.read_options(arguments, is_train=False)
+
+    from reblur_plugin.engine.testing import test
+
+    test(options, Path.cwd(), arguments.launcher)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guarded(main))

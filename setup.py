@@ -1,0 +1,24 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="reblur_plugin",
+    version="0.1.0",
+    description="'Clean Images are Hard to Reblur' (ICLR 2022) for BasicSR: reblurring losses and test-time adaptation",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["reblur_plugin*"]),
+    install_requires=[
+        "basicsr>=1.4.2",
+        "lpips",
+        "numpy",
+        "opencv-python",
+        "pyyaml",
+        "scikit-image",
+        "scipy<2",  # basicsr.metrics.niqe imports scipy.ndimage.filters, which SciPy 2.0 removes
+        "tb-nightly",
+        "torch",
+        "torchvision",  # imported by basicsr
+        "tqdm",
+    ],
+    extras_require={"test": ["mypy", "pytest", "ruff", "types-PyYAML"]},
+)

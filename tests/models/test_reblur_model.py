@@ -1,0 +1,316 @@
+"""ReblurModel on two networks with one weight each, M_D(x) = a x and M_R(x) = r x, so that a step is worked out by hand.
+
+B = .5 and S = .8 everywhere, a = .9, r = .5, plain gradient descent with learning rate .1 for both. Then L = a B = .45.
+
+    dL_Blur/dr  = sign(r L - B) L         = sign(.225 - .5) .45  = -.45
+    dL_Sharp/dr = sign(r - 1) S_hat       = -.72 with S_hat = a S, -.8 with S_hat = S
+    dL_1/da     = sign(a B - S) B         = sign(.45 - .8) .5    = -.5
+    dL_Reblur/da = sign(r (L - S)) r B    = -.5 r
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import reblur_plugin
+from reblur_plugin import checkpoints, host
+
+host.prepare()
+reblur_plugin.register()
+
+from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY  # noqa: E402
+
+from reblur_plugin.models.reblur_model import ReblurModel, ReblurModelError  # noqa: E402
+
+B, S = 0.5, 0.8
+
+
+class _Gain(nn.Module):
+    """x -> gain * x; two scales on request."""
+
+    def __init__(self, gain: float, scales: int = 1) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(gain))
+        self.scales = scales
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        image = self.gain * x
+        return image if self.scales == 1 else [image[..., ::2, ::2], image]
+
+
+class _GainPerceptual(nn.Module):
+    """A perceptual loss in BasicSR's form: (2 * ||x - y||, None)."""
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, None]:
+        return 2 * (x - y).abs().mean(), None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def users_own_classes() -> Iterator[None]:
+    """Classes of a user, registered as BasicSR's examples do."""
+    ARCH_REGISTRY.register(_Gain)
+    LOSS_REGISTRY.register(_GainPerceptual)
+    yield
+    del ARCH_REGISTRY._obj_map["_Gain"], LOSS_REGISTRY._obj_map["_GainPerceptual"]
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> dict[str, Any]:
+    descent = {"type": "SGD", "lr": 0.1}
+    return {
+        "name": "gain",
+        "is_train": True,
+        "dist": False,
+        "rank": 0,
+        "world_size": 1,
+        "num_gpu": 0,
+        "network_g": {"type": "_Gain", "gain": 0.9},
+        "network_r": {"type": "_Gain", "gain": 0.5},
+        "path": {"models": str(tmp_path / "models"), "training_states": str(tmp_path / "states")},
+        "train": {
+            "optim_g": descent,
+            "optim_r": descent,
+            "scheduler": {"type": "MultiStepLR", "milestones": [100], "gamma": 0.5},
+            "pixel_opt": {"type": "MultiScaleL1Loss"},
+            "reblur_opt": {"loss_weight": 1.0},
+        },
+    }
+
+
+def batch() -> dict[str, Tensor]:
+    return {"lq": torch.full((2, 3, 4, 4), B), "gt": torch.full((2, 3, 4, 4), S)}
+
+
+def step(options: dict[str, Any], iterations: int = 1) -> ReblurModel:
+    model = ReblurModel(copy.deepcopy(options))
+    for iteration in range(1, iterations + 1):
+        model.update_learning_rate(iteration)
+        model.feed_data(batch())
+        model.optimize_parameters(iteration)
+    return model
+
+
+def gains(model: ReblurModel) -> tuple[float, float]:
+    return float(model.net_g.gain), float(model.net_r.gain)
+
+
+class TestOneIteration:
+    def test_reblur_first_gives_m_d_the_updated_m_r(self, options: dict[str, Any]) -> None:
+        # r' = .5 + .1 (.45 + .72) = .617; a' = .9 + .1 (.5 + .5 * .617) = .98085
+        assert gains(step(options)) == pytest.approx((0.98085, 0.617), rel=1e-6)
+
+    def test_deblur_first_gives_m_d_the_old_m_r_and_l_sharp_the_new_m_d(self, options: dict[str, Any]) -> None:
+        options["train"]["reblur_opt"]["order"] = "deblur_first"
+        # a' = .9 + .1 (.5 + .25) = .975; L stays .45, S_hat = .975 * .8 = .78: r' = .5 + .1 (.45 + .78) = .623
+        assert gains(step(options)) == pytest.approx((0.975, 0.623), rel=1e-6)
+
+    def test_real_sharp_images_take_the_place_of_pseudo_sharp_ones(self, options: dict[str, Any]) -> None:
+        options["train"]["reblur_opt"]["sharp_reference"] = "real"
+        # r' = .5 + .1 (.45 + .8) = .625; a' = .9 + .1 (.5 + .3125) = .98125
+        assert gains(step(options)) == pytest.approx((0.98125, 0.625), rel=1e-6)
+
+    def test_without_l_sharp_m_r_follows_l_blur_alone(self, options: dict[str, Any]) -> None:
+        options["train"]["reblur_opt"]["sharp_reference"] = "none"
+        # r' = .5 + .045 = .545; a' = .9 + .1 (.5 + .2725) = .97725
+        model = step(options)
+        assert gains(model) == pytest.approx((0.97725, 0.545), rel=1e-6)
+        assert "l_r_sharp" not in model.get_current_log()
+
+    def test_the_weight_of_l_sharp_follows_its_schedule(self, options: dict[str, Any]) -> None:
+        options["train"]["reblur_opt"]["sharp_weight"] = [[0, 0.0], [4, 1.0]]
+        # iteration 1: weight .25, r' = .5 + .1 (.45 + .25 * .72) = .563
+        assert gains(step(options))[1] == pytest.approx(0.563, rel=1e-6)
+
+    def test_lambda_weighs_l_reblur(self, options: dict[str, Any]) -> None:
+        options["train"]["reblur_opt"]["loss_weight"] = 2.0
+        # a' = .9 + .1 (.5 + 2 * .3085) = 1.0117
+        assert gains(step(options))[0] == pytest.approx(1.0117, rel=1e-6)
+
+    def test_without_a_reblur_block_it_is_l1_training(self, options: dict[str, Any]) -> None:
+        del options["network_r"], options["train"]["reblur_opt"], options["train"]["optim_r"]
+        model = step(options)
+        assert float(model.net_g.gain) == pytest.approx(0.95, rel=1e-6)
+        assert set(model.get_current_log()) == {"l_g_pix"}
+
+    def test_l1_counts_every_scale_and_the_other_losses_the_finest(self, options: dict[str, Any]) -> None:
+        options["network_g"]["scales"] = 2
+        # L_1 twice: a' = .9 + .1 (2 * .5 + .3085) = 1.03085; r' as with one scale
+        assert gains(step(options)) == pytest.approx((1.03085, 0.617), rel=1e-6)
+
+    def test_a_perceptual_loss_joins_in(self, options: dict[str, Any]) -> None:
+        options["train"]["perceptual_opt"] = {"type": "_GainPerceptual"}
+        # another 2 * .5: a' = .9 + .1 (.5 + 1 + .3085) = 1.08085
+        model = step(options)
+        assert gains(model)[0] == pytest.approx(1.08085, rel=1e-6)
+        assert model.get_current_log()["l_g_percep"] == pytest.approx(0.7, rel=1e-6)
+
+    def test_a_discriminator_is_trained_and_moves_m_d_by_its_weight(self, options: dict[str, Any]) -> None:
+        options["network_d"] = {"type": "_Gain", "gain": 2.0}
+        options["train"] |= {"optim_d": {"type": "SGD", "lr": 0.1}}
+        options["train"]["gan_opt"] = {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.001}
+        # cross-entropy of logit z: real -(1 - s(z)), fake s(z) as derivatives; z = 2 * .8 and 2 * .45
+        sigmoid = [1 / (1 + 2.718281828459045**-z) for z in (1.6, 0.9)]
+        d = 2 - 0.1 * (-(1 - sigmoid[0]) * 0.8 + sigmoid[1] * 0.45)
+        gan = 0.001 * -(1 - 1 / (1 + 2.718281828459045 ** -(d * 0.45))) * d * B
+        model = step(options)
+        assert float(model.net_d.gain) == pytest.approx(d, rel=1e-6)
+        assert gains(model)[0] == pytest.approx(0.98085 - 0.1 * gan, rel=1e-6)
+
+    def test_no_network_keeps_the_gradient_of_another_ones_loss(self, options: dict[str, Any]) -> None:
+        model = step(options)
+        assert float(model.net_r.gain.grad) == pytest.approx(-1.17, rel=1e-6)  # L_R's alone
+        assert float(model.net_g.gain.grad) == pytest.approx(-0.8085, rel=1e-6)  # L_D's alone
+
+    def test_gradients_are_clipped_network_by_network(self, options: dict[str, Any]) -> None:
+        options["train"]["grad_clip"] = 0.2
+        assert gains(step(options)) == pytest.approx((0.92, 0.52), rel=1e-5)  # clipping divides by norm + 1e-6
+
+    @pytest.mark.parametrize("amp", ["bf16", "fp16"])
+    def test_mixed_precision_takes_the_same_step(self, options: dict[str, Any], amp: str) -> None:
+        options["train"]["amp"] = amp
+        # a product with a gain isn't cast, so that the step is exact; under fp16 it passes through the scalers
+        model = step(options)
+        assert gains(model) == pytest.approx((0.98085, 0.617), rel=1e-6)
+        assert {label: scaler.is_enabled() for label, scaler in model.scalers.items()} == dict.fromkeys(
+            "gr", amp == "fp16"
+        )
+
+    def test_the_average_moves_by_its_decay(self, options: dict[str, Any]) -> None:
+        options["train"]["ema_decay"] = 0.75
+        model = step(options)
+        assert float(model.net_g_ema.gain) == pytest.approx(0.75 * 0.9 + 0.25 * 0.98085, rel=1e-6)
+        assert model.tested_net is model.net_g_ema
+
+
+class TestLog:
+    def test_holds_all_losses_rho_and_m_rs_learning_rate(self, options: dict[str, Any]) -> None:
+        options["train"]["optim_r"] = {"type": "SGD", "lr": 0.2}
+        model = step(options)
+        log = model.get_current_log()
+        expected = {
+            "l_r_blur": 0.275,  # |.225 - .5|
+            "l_r_sharp": 0.36,  # (1 - .5) .72
+            "rho": 5.5,  # .275 / |.45 - .5|
+            "l_g_pix": 0.35,
+            "l_g_reblur": (0.5 + 0.2 * 1.17) * 0.35,  # by the updated r
+            "lr_r": 0.2,
+        }
+        assert log == pytest.approx(expected, rel=1e-5)
+        assert model.get_current_learning_rate() == [0.1, 0.2]
+
+    def test_warns_when_m_r_stays_the_identity(
+        self, options: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(logging.getLogger("basicsr"), "propagate", True)
+        options["network_r"]["gain"] = 1.0
+        options["train"]["optim_r"] = {"type": "SGD", "lr": 0.0}
+        model = step(options)
+        model.collapse.window = 1
+        model.get_current_log()
+        assert "M_R is the identity" in caplog.text
+        assert "sharp_weight" in caplog.text
+
+
+class TestLearningRate:
+    def test_halves_at_the_milestones_for_all_networks(self, options: dict[str, Any]) -> None:
+        options["train"]["scheduler"]["milestones"] = [2, 3]
+        model = ReblurModel(options)
+        seen = []
+        for iteration in range(1, 6):
+            model.optimizers[0].step()
+            model.optimizers[1].step()
+            model.update_learning_rate(iteration)
+            seen.append(model.get_current_learning_rate()[1])
+        # the scheduler has stepped k times before iteration k + 1
+        assert seen == pytest.approx([0.1, 0.1, 0.05, 0.025, 0.025])
+
+    def test_is_the_set_one_after_warming_up(self, options: dict[str, Any]) -> None:
+        model = ReblurModel(options)
+        seen = []
+        for iteration in range(1, 7):
+            model.optimizers[0].step()
+            model.optimizers[1].step()
+            model.update_learning_rate(iteration, warmup_iter=4)
+            seen.append(model.get_current_learning_rate()[0])
+        assert seen == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
+
+    def test_m_r_may_have_a_schedule_of_its_own(self, options: dict[str, Any]) -> None:
+        options["train"]["scheduler_r"] = {"type": "MultiStepLR", "milestones": [1], "gamma": 0.1}
+        assert step(options, 2).get_current_learning_rate() == pytest.approx([0.1, 0.01])
+
+
+class TestFiles:
+    def test_a_resumed_run_ends_where_an_unbroken_one_does(self, options: dict[str, Any]) -> None:
+        options["train"] |= {"ema_decay": 0.5, "optim_g": {"type": "Adam", "lr": 0.01}}
+        unbroken = step(options, 4)
+        first = step(options, 2)
+        first.save(0, 2)
+        models = Path(options["path"]["models"])
+        options["path"] |= {f"pretrain_network_{label}": str(models / f"net_{label}_2.pth") for label in "gr"}
+        second = ReblurModel(copy.deepcopy(options))
+        second.resume_training(checkpoints.load(Path(options["path"]["training_states"]) / "2.state"))
+        for iteration in (3, 4):
+            second.update_learning_rate(iteration)
+            second.feed_data(batch())
+            second.optimize_parameters(iteration)
+        assert gains(second) == gains(unbroken)
+        assert float(second.net_g_ema.gain) == float(unbroken.net_g_ema.gain)
+
+    def test_a_test_takes_the_averaged_weights(self, options: dict[str, Any]) -> None:
+        options["train"]["ema_decay"] = 0.75
+        model = step(options)
+        model.save(0, 1)
+        models = Path(options["path"]["models"])
+        tested = {**options, "is_train": False, "path": {"pretrain_network_g": str(models / "net_g_1.pth")}}
+        del tested["network_r"]
+        assert float(ReblurModel(tested).net_g.gain) == float(model.net_g_ema.gain)
+        tested["path"]["param_key_g"] = "params"
+        assert float(ReblurModel(tested).net_g.gain) == float(model.net_g.gain)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"reblur_opt": None}, "reblur_opt and network_r belong together"),
+            ({"gan_opt": {"type": "GANLoss", "gan_type": "vanilla"}}, "gan_opt and network_d belong together"),
+            ({"reblur_opt": {"order": "both"}}, "order: expected one of reblur_first, deblur_first, got 'both'"),
+            ({"reblur_opt": {"sharp_reference": "S"}}, "sharp_reference: expected one of pseudo, real, none, got 'S'"),
+            ({"reblur_opt": {"sharp_weight": [[5, 1], [2, 1]]}}, "sharp_weight: expected weights >= 0 at increasing"),
+            ({"reblur_opt": {"lambda": 1}}, "reblur_opt: unknown key lambda; expected loss_weight"),
+            ({"optim_r": None}, "optim_r: missing"),
+            ({"optim_r": {"type": "Adamm", "lr": 1}}, "PyTorch has no optimiser 'Adamm'"),
+            ({"scheduler": None}, "scheduler: missing"),
+            ({"scheduler": {"type": "Cosine"}}, "scheduler: type: expected MultiStepLR, got 'Cosine'"),
+            ({"scheduler": {"type": "MultiStepLR", "milestone": [1]}}, "scheduler: unknown key milestone"),
+            ({"amp": "fp8"}, "amp: expected bf16, fp16, auto or nothing, got 'fp8'"),
+        ],
+    )
+    def test_options_that_make_no_sense_are_named(
+        self, options: dict[str, Any], change: dict[str, Any], message: str
+    ) -> None:
+        options["train"] |= change
+        with pytest.raises(ReblurModelError, match=message.replace("[", r"\[")):
+            ReblurModel(options)
+
+    def test_no_loss_for_m_d(self, options: dict[str, Any]) -> None:
+        del options["network_r"], options["train"]["reblur_opt"], options["train"]["pixel_opt"]
+        with pytest.raises(ReblurModelError, match="no loss for M_D"):
+            ReblurModel(options)
+
+    def test_a_test_without_weights(self, options: dict[str, Any]) -> None:
+        with pytest.raises(ReblurModelError, match="pretrain_network_g: missing; a test needs a checkpoint"):
+            ReblurModel({**options, "is_train": False})
+
+    def test_adaptation_without_m_r(self, options: dict[str, Any]) -> None:
+        del options["network_r"], options["train"]["reblur_opt"]
+        with pytest.raises(ReblurModelError, match="tta: adaptation needs M_R"):
+            ReblurModel({**options, "val": {"tta": {"steps": 1}}})

@@ -89,7 +89,7 @@ if [[ -e $unfinished ]] && kill -0 "$(<"$unfinished")" 2>/dev/null; then
         "wait until it ends, or delete $unfinished if it is something else"
 fi
 if [[ $environment == "$root/.venv" ]]; then
-    [[ -z ${PYTHON:-} ]] || require_python "$base" "name another: PYTHON=python3.12 $0"
+    [[ -z ${PYTHON:-} ]] || require_python "$PYTHON" "name another: PYTHON=python3.12 $0"
     reason=$(why_make_venv)
     if [[ -n $reason ]]; then
         say "$reason"

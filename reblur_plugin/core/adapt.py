@@ -133,7 +133,7 @@ def adapt(
         raise AdaptError(f"adapt: give either config or single choices, got both ({', '.join(choices)})")
     deblur_net, reblur_net = _bare(deblur_net), _bare(reblur_net)
     _check_image(blurry)
-    _check_network(deblur_net)
+    _check_networks(deblur_net, reblur_net)
 
     with torch.inference_mode(False), torch.enable_grad(), ExitStack() as borrowed:
         if blurry.is_inference():
@@ -143,6 +143,7 @@ def adapt(
             borrowed.enter_context(_eval_mode(network))
             borrowed.enter_context(_kept_buffers(network))
         borrowed.enter_context(frozen(reblur_net))
+        borrowed.enter_context(_fresh_casts())
         parameters = borrowed.enter_context(_lent_parameters(deblur_net))
         steps = _optimise(deblur_net, reblur_net, blurry, parameters, config)
     final = _match(steps[-1].deblurred, steps[0].deblurred, config.steps, config)
@@ -158,7 +159,7 @@ def _optimise(
     losses: list[Tensor] = []
     for _ in range(config.steps):
         deblurred = _deblur(deblur_net, blurry)  # line 6; the first pass is line 4 as well
-        images.append(deblurred.detach())
+        images.append(deblurred.detach().clone())  # a copy, for networks that work in place
         target = images[0] if config.target == "initial" else None
         loss = _self_loss(reblur_net, deblurred, target)  # line 7
         optimizer.zero_grad(set_to_none=True)
@@ -170,7 +171,7 @@ def _optimise(
     with torch.no_grad():
         images.append(_deblur(deblur_net, blurry))  # line 9
     # Numbers are read once, here: reading them in the loop would make a GPU wait in every step.
-    changes = torch.stack([l1(image.float(), images[0].float()) for image in images]).tolist()
+    changes = torch.stack([l1(_at_least_float(image), _at_least_float(images[0])) for image in images]).tolist()
     values: list[float | None] = [*torch.stack(losses).tolist(), None] if losses else [None]
     return tuple(AdaptStep(i, image, values[i], changes[i]) for i, image in enumerate(images))
 
@@ -181,7 +182,7 @@ def _optimizer(parameters: list[nn.Parameter], config: AdaptConfig) -> torch.opt
 
 
 def _deblur(deblur_net: nn.Module, blurry: Tensor) -> Tensor:
-    deblurred = finest(deblur_net(blurry))
+    deblurred = finest(deblur_net(blurry.clone()))  # a copy, for networks that work in place
     if deblurred.shape != blurry.shape:
         raise AdaptError(
             f"deblur_net: expected an image of the input's shape {tuple(blurry.shape)}, got {tuple(deblurred.shape)}"
@@ -194,7 +195,7 @@ def _self_loss(reblur_net: nn.Module, deblurred: Tensor, target: Tensor | None) 
         raise AdaptError("deblur_net: its output carries no gradient; its forward pass must not run under no_grad")
     try:
         loss = self_reblur_loss(reblur_net, deblurred, target)
-    except ValueError as error:
+    except ReblurError as error:
         raise AdaptError(f"reblur_net: expected an image of its input's shape; {error}") from error
     if not loss.requires_grad:
         raise AdaptError("reblur_net: its output carries no gradient to its input; it must not detach it")
@@ -203,7 +204,14 @@ def _self_loss(reblur_net: nn.Module, deblurred: Tensor, target: Tensor | None) 
 
 def _match(image: Tensor, initial: Tensor, number: int, config: AdaptConfig) -> Tensor:
     """Apply line 10; before the first update there is nothing to match."""
+    if not torch.isfinite(image).all():
+        raise AdaptError(f"adapt: nan or infinity after {number} steps with lr {config.lr}; use a smaller lr")
     return image if number == 0 or config.histogram == "none" else match_histogram(image, initial)
+
+
+def _at_least_float(image: Tensor) -> Tensor:
+    """Return a half-precision image as float32: means of small differences need it."""
+    return image.float() if image.dtype in (torch.float16, torch.bfloat16) else image
 
 
 def _check_image(blurry: Tensor) -> None:
@@ -218,12 +226,13 @@ def _check_image(blurry: Tensor) -> None:
         raise AdaptError("blurry: expected finite values, got nan or infinity")
 
 
-def _check_network(deblur_net: nn.Module) -> None:
+def _check_networks(deblur_net: nn.Module, reblur_net: nn.Module) -> None:
     parameters = list(deblur_net.parameters())
     if not any(parameter.is_floating_point() for parameter in parameters):
         raise AdaptError(f"deblur_net: {type(deblur_net).__name__} has no floating-point weights to adapt")
-    if any(parameter.is_inference() for parameter in parameters):
-        raise AdaptError("deblur_net: built inside inference_mode, which forbids updates; build or load it outside")
+    for name, network in (("deblur_net", deblur_net), ("reblur_net", reblur_net)):
+        if any(parameter.is_inference() for parameter in network.parameters()):
+            raise AdaptError(f"{name}: built inside inference_mode, which forbids gradient; build or load it outside")
     for parameter in parameters:
         if parameter.dtype in (torch.float16, torch.bfloat16):
             raise AdaptError(
@@ -276,6 +285,17 @@ def _kept_buffers(network: nn.Module) -> Iterator[None]:
     finally:
         for buffers, name, buffer in saved:
             buffers[name] = buffer
+
+
+@contextmanager
+def _fresh_casts() -> Iterator[None]:
+    """Let autocast cast the weights in every pass: its cached copies would hide the updates."""
+    enabled = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(enabled)
 
 
 @contextmanager

@@ -18,8 +18,13 @@ def match_histogram(image: Tensor, reference: Tensor) -> Tensor:
     or rounding (D5).
 
     Raises:
-        ReblurError: if batch size or channel count differ.
+        ReblurError: if batch size or channel count differ, or these are no float images.
     """
+    if image.ndim != 4 or not image.is_floating_point() or not reference.is_floating_point():
+        raise ReblurError(
+            f"histogram matching: expected floats (B, C, H, W), got {image.dtype} {tuple(image.shape)} and "
+            f"{reference.dtype} {tuple(reference.shape)}"
+        )
     if image.shape[:2] != reference.shape[:2]:
         raise ReblurError(
             f"histogram matching: expected the same batch size and channels, got {tuple(image.shape)} and "

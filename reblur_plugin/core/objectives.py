@@ -52,6 +52,8 @@ def finest(output: Tensor | Sequence[Tensor]) -> Tensor:
     """
     if isinstance(output, Tensor):
         return output
+    if not output:
+        raise ReblurError("network output: expected an image or several scales of it, got none")
     return max(output, key=lambda image: image.shape[-2] * image.shape[-1])
 
 
@@ -60,7 +62,7 @@ def multi_scale_l1(output: Tensor | Sequence[Tensor], sharp: Tensor) -> Tensor:
 
     `sharp` is `(B, C, H, W)`; each scale of `output` is `(B, C, h, w)`. Gradient flows into every scale.
     """
-    scales = [output] if isinstance(output, Tensor) else list(output)
+    scales = [finest(output)] if isinstance(output, Tensor) or not output else list(output)
     total = sharp.new_zeros(())
     for prediction in scales:
         target = sharp
@@ -81,7 +83,7 @@ def sharp_loss(reblur_net: Network, sharp_image: Tensor) -> Tensor:
     `sharp_image` is S_hat = M_D(S) in the paper's default and S itself in row 2 of Table 4.
     """
     sharp_image = sharp_image.detach()
-    return l1(reblur_net(sharp_image), sharp_image)
+    return l1(reblur_net(sharp_image.clone()), sharp_image)  # a copy: M_R may work in place
 
 
 @torch.no_grad()
@@ -124,7 +126,8 @@ def deblurring_module_loss(pixel: Tensor, reblur: Tensor, reblur_weight: float =
 
 def self_reblur_loss(reblur_net: Network, deblurred: Tensor, target: Tensor | None = None) -> Tensor:
     """Return L_self = ||M_R(L) - L*||, Eq. 7. L* has L's values and no gradient; another `target` may take its place."""
-    return l1(reblur_net(deblurred), (deblurred if target is None else target).detach())
+    target = (deblurred if target is None else target).detach()
+    return l1(reblur_net(deblurred.clone()), target)  # a copy: M_R may work in place
 
 
 def collapse_indicator(blur: Tensor, deblurred: Tensor, blurry: Tensor) -> Tensor:

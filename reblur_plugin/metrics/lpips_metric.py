@@ -45,11 +45,12 @@ def reblur_lpips(
     """
     tensors = [_to_lpips_range(image, crop_border) for image in (img, img2)]
     with torch.no_grad():
-        return float(_model(net, weights)(*tensors))
+        return float(load_lpips(net, weights)(*tensors))
 
 
 @lru_cache(maxsize=2)
-def _model(net: str, weights: str | None) -> Any:
+def load_lpips(net: str = "alex", weights: str | None = None) -> Any:
+    """Return the `lpips` package's network, loaded once; arguments and errors as in `reblur_lpips`."""
     import lpips
 
     if net not in get_args(Backbone):

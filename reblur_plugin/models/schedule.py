@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ class PiecewiseLinear:
             except (TypeError, ValueError):
                 raise ValueError(f"expected a number or a list of [iteration, weight], got {value!r}") from None
         iterations = [iteration for iteration, _ in knots]
-        if not knots or any(weight < 0 for _, weight in knots) or sorted(set(iterations)) != iterations:
+        if not knots or not all(0 <= weight < math.inf for _, weight in knots) or sorted(set(iterations)) != iterations:
             raise ValueError(f"expected weights >= 0 at increasing iterations, got {value!r}")
         return cls(knots)
 

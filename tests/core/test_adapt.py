@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from reblur_plugin.core.adapt import AdaptConfig, AdaptError, adapt
+from reblur_plugin.errors import ReblurError
 
 BLURRY = (0.25, 0.75)
 
@@ -268,6 +269,16 @@ class TestAlgorithm1:
         )
         assert_close(gains(result, blurry), [1.0, 0.6875, 1.0])
 
+    def test_the_initial_target_is_l0_at_every_later_step(
+        self, deblur_net: Gain, reblur_net: Gain, blurry: Tensor
+    ) -> None:
+        # lr 0.25 moves by 0.15625: d = 1, 0.84375 (1.25 d = 1.05 > 1, on), 0.6875 (0.86 < 1, back), 0.84375.
+        # Against the image of the step before, 0.86 > 0.84 would lead on to 0.53125.
+        result = adapt(
+            deblur_net, reblur_net, blurry, steps=3, lr=0.25, optimizer="sgd", target="initial", histogram="none"
+        )
+        assert_close(gains(result, blurry), [1.0, 0.84375, 0.6875, 0.84375])
+
     def test_loss_is_eq7_before_each_update(self, deblur_net: Gain, reblur_net: Gain, blurry: Tensor) -> None:
         # 0.125 d at d = 1, 0.6875; against L^0: 0.125, |1.25 * 0.6875 - 1| / 2 = 0.0703125. None is computed at L^N.
         choices = {"steps": 2, "lr": 0.5, "optimizer": "sgd"}
@@ -333,6 +344,18 @@ class TestAlgorithm1:
         result = adapt(deblur_net, reblur_net, blurry, steps=2, lr=0.5, target="initial")
         expected = adam(1.0, [0.625, -0.625], lr=0.5)
         assert expected[2] == pytest.approx(0.526316, abs=1e-6)  # the hand's six digits
+        assert_close(gains(result, blurry), expected)
+
+    def test_adam_coasts_where_the_gradient_vanishes(self, deblur_net: Gain) -> None:
+        # M_R(L) - L = 0.25 d B - 3/128 on B = (1, 1, 2, 4) / 8
+        #   d = 1:    (1, 1, 5, 13) / 128:          signs (+, +, +, +): g = 1.25 * 0.25 = 0.3125
+        #   d = 0.25: (-2, -2, -1, 1) / 128:        signs (-, -, -, +): g = 1.25 (-4 + 4) / 32 = 0
+        # m = 0.03125, then 0.028125, corrected 0.148026; v = 9.765625e-5, then 9.755859e-5, corrected 0.0488037, root
+        # 0.220916. d = 0.25 - 0.75 * 0.148026 / 0.220916 = -0.252544. AMSGrad would keep the larger v.
+        blurry = pixels(0.125, 0.125, 0.25, 0.5)
+        result = adapt(deblur_net, Gain(1.25, -3 / 128), blurry, steps=2, lr=0.75)
+        expected = adam(1.0, [0.3125, 0.0], lr=0.75)
+        assert expected[2] == pytest.approx(-0.252544, abs=1e-6)  # the hand's six digits
         assert_close(gains(result, blurry), expected)
 
     def test_adams_epsilon_is_1e_8_and_weights_do_not_decay(self, deblur_net: Gain, reblur_net: Gain) -> None:
@@ -444,6 +467,13 @@ class TestAlgorithm1Histogram:
         result = adapt(*networks, pixels(1, 1), steps=2, histogram="none", **self.CHOICES)
         assert_close(result.after(1), pixels(1.125, 0.875))
 
+    def test_two_values_above_one_are_told_apart(self) -> None:
+        # M_R(L) - L = 0.5 L - 0.25 > 0: both weights fall by 0.25 * 0.75 to (1.0625, 1.5625), in L^0's order.
+        # Clamped to (1, 1) first, both would take L^0's largest value.
+        result = adapt(PixelGains(1.25, 1.75), Gain(1.5, -0.25), pixels(1, 1), steps=1, lr=0.25, optimizer="sgd")
+        assert_close(result.steps[1].deblurred, pixels(1.0625, 1.5625))
+        assert_close(result.image, pixels(1.25, 1.75))
+
     @pytest.mark.parametrize("number", [-1, 3])
     def test_after_refuses_a_step_that_was_not_made(self, networks: tuple[nn.Module, nn.Module], number: int) -> None:
         result = adapt(*networks, pixels(1, 1), steps=2, **self.CHOICES)
@@ -541,6 +571,7 @@ class TestAlgorithm1Networks:
             nn.init.constant_(network.weight, gain)
         blurry = pixels(*BLURRY, dtype=torch.float32)
         with torch.autocast("cpu", dtype=torch.bfloat16):
+            networks[0](blurry)  # leaves such a copy behind
             result = adapt(*networks, blurry, steps=2, lr=0.5, optimizer="sgd", histogram="none")
             afterwards = networks[0](blurry)
         found = torch.cat([step.deblurred for step in result.steps]).float()
@@ -640,10 +671,14 @@ class TestAlgorithm1Restores:
         assert seen == [1.0, 1.0]
 
     def test_a_buffer_shared_by_two_modules_stays_shared(self, blurry: Tensor) -> None:
-        deblur_net = nn.Sequential(Counting(1.0), Counting(1.0))
+        # every forward pass raises it by 2, from 7 to 9 in the first, and adds it to the image
+        deblur_net = nn.Sequential(Counting(1.0), Counting(1.0), Gain(1.0))
         deblur_net[1].written = deblur_net[0].written
+        first, last = deblur_net[0], deblur_net[2]
+        last.register_forward_hook(lambda module, given, result: result + first.written)
         with left_as_it_was(deblur_net):
-            adapt(deblur_net, Gain(1.25), blurry, steps=2)
+            result = adapt(deblur_net, Gain(1.25), blurry, steps=2)
+        assert_close(result.initial, blurry + 9)
         assert deblur_net[0].written is deblur_net[1].written
 
     def test_two_calls_give_the_same(self, deblur_net: Gain, reblur_net: Gain, blurry: Tensor) -> None:
@@ -799,5 +834,5 @@ class TestAlgorithm1Refusals:
         with pytest.raises(AdaptError, match=r"adapt: give either config or single choices, got both \(steps, lr\)"):
             adapt(deblur_net, reblur_net, blurry, AdaptConfig(), steps=3, lr=1e-6)
 
-    def test_is_a_value_error(self) -> None:
-        assert issubclass(AdaptError, ValueError)
+    def test_is_one_of_our_own_errors(self) -> None:
+        assert issubclass(AdaptError, ReblurError)

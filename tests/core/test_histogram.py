@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from reblur_plugin.core.histogram import match_histogram
+from reblur_plugin.errors import ReblurError
 
 
 def pixels(*values: float, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -136,6 +137,6 @@ class TestHistogramMatching:
     @pytest.mark.parametrize("shape", [(1, 3, 1, 2), (2, 1, 1, 2)])
     def test_refuses_another_number_of_channels_or_images(self, shape: tuple[int, ...]) -> None:
         with pytest.raises(
-            ValueError, match=r"histogram matching: expected the same batch size and channels, got \(1,"
+            ReblurError, match=r"histogram matching: expected the same batch size and channels, got \(1,"
         ):
             match_histogram(pixels(1, 2), torch.zeros(shape, dtype=torch.float64))

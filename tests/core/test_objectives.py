@@ -32,6 +32,7 @@ from reblur_plugin.core.objectives import (
     sharp_loss,
     sharp_reference_image,
 )
+from reblur_plugin.errors import ReblurError
 
 BLURRY = (0.25, 1.0)
 SHARP = (0.75, 0.25)
@@ -103,7 +104,9 @@ class TestL1:
 
     @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 3, 1, 2), (2, 1, 1, 2), (1, 2), (1, 1, 2, 1)])
     def test_refuses_what_pytorch_would_broadcast(self, shape: tuple[int, ...]) -> None:
-        with pytest.raises(ValueError, match=r"L1 distance: expected two tensors of one shape, got \(1, 1, 1, 2\) and"):
+        with pytest.raises(
+            ReblurError, match=r"L1 distance: expected two tensors of one shape, got \(1, 1, 1, 2\) and"
+        ):
             l1(pixels(1, 2), torch.zeros(shape, dtype=torch.float64))
 
 
@@ -167,7 +170,7 @@ class TestMultiScaleL1:
         assert loss.ndim == 0
 
     def test_refuses_another_number_of_channels(self, sharp: Tensor) -> None:
-        with pytest.raises(ValueError, match="expected two tensors of one shape"):
+        with pytest.raises(ReblurError, match="expected two tensors of one shape"):
             multi_scale_l1(torch.zeros(1, 3, 1, 2, dtype=torch.float64), sharp)
 
 
@@ -230,7 +233,7 @@ class TestEq2BlurLoss:
         assert_close(reblur_net.weight.grad.reshape(3, 3), expected)
 
     def test_refuses_a_reblurring_module_that_crops(self, blurry: Tensor) -> None:
-        with pytest.raises(ValueError, match=r"L1 distance.*got \(1, 1, 1, 1\) and \(1, 1, 1, 2\)"):
+        with pytest.raises(ReblurError, match=r"L1 distance.*got \(1, 1, 1, 1\) and \(1, 1, 1, 2\)"):
             blur_loss(Crop(), blurry, blurry)
 
 
@@ -272,7 +275,7 @@ class TestEq3SharpLoss:
         assert_close(sharp_loss(reblur_net, torch.cat([pixels(0.625, 0.375), pixels(0.5, 0.5)])).item(), 0.03125)
 
     def test_refuses_a_reblurring_module_that_crops(self, sharp: Tensor) -> None:
-        with pytest.raises(ValueError, match=r"L1 distance.*got \(1, 1, 1, 1\) and \(1, 1, 1, 2\)"):
+        with pytest.raises(ReblurError, match=r"L1 distance.*got \(1, 1, 1, 1\) and \(1, 1, 1, 2\)"):
             sharp_loss(Crop(), sharp)
 
 
@@ -321,7 +324,7 @@ class TestTable4SharpReference:
         assert set(SHARP_REFERENCES) == {"pseudo", "real", "none"}
 
     def test_refuses_another_name(self, deblur_net: Affine, sharp: Tensor) -> None:
-        with pytest.raises(ValueError, match="sharp_reference: expected one of pseudo, real, none, got 'sharp'"):
+        with pytest.raises(ReblurError, match="sharp_reference: expected one of pseudo, real, none, got 'sharp'"):
             sharp_reference_image(deblur_net, sharp, "sharp")
 
 
@@ -403,7 +406,7 @@ class TestEq5ReblurLoss:
         assert_close(reblur_loss(reblur_net, deblurred, torch.cat([sharp, sharp])).item(), 0.328125)
 
     def test_refuses_images_of_two_sizes(self, reblur_net: Affine, sharp: Tensor) -> None:
-        with pytest.raises(ValueError, match=r"L1 distance.*got \(1, 1, 1, 3\) and \(1, 1, 1, 2\)"):
+        with pytest.raises(ReblurError, match=r"L1 distance.*got \(1, 1, 1, 3\) and \(1, 1, 1, 2\)"):
             reblur_loss(reblur_net, pixels(1, 2, 3), sharp)
 
 
@@ -503,7 +506,7 @@ class TestEq7SelfReblurLoss:
         assert_close(gradient(deblur_net.gain), 0.0)
 
     def test_refuses_a_reblurring_module_that_crops(self, sharp: Tensor) -> None:
-        with pytest.raises(ValueError, match=r"L1 distance.*got \(1, 1, 1, 1\) and \(1, 1, 1, 2\)"):
+        with pytest.raises(ReblurError, match=r"L1 distance.*got \(1, 1, 1, 1\) and \(1, 1, 1, 2\)"):
             self_reblur_loss(Crop(), sharp)
 
 
@@ -543,7 +546,7 @@ class TestCollapseIndicator:
         assert not rho.requires_grad
 
     def test_refuses_images_of_two_sizes(self, blurry: Tensor) -> None:
-        with pytest.raises(ValueError, match="L1 distance: expected two tensors of one shape"):
+        with pytest.raises(ReblurError, match="L1 distance: expected two tensors of one shape"):
             collapse_indicator(torch.tensor(0.5), pixels(1, 2, 3), blurry)
 
 

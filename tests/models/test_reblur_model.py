@@ -99,7 +99,7 @@ def step(options: dict[str, Any], iterations: int = 1) -> ReblurModel:
 
 
 def gains(model: ReblurModel) -> tuple[float, float]:
-    return float(model.net_g.gain), float(model.net_r.gain)
+    return model.net_g.gain.item(), model.net_r.gain.item()
 
 
 class TestOneIteration:

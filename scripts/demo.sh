@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# From nothing to deblurred photographs: sets up, trains a small M_D and M_R, adapts to photographs they never saw.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=$("$root/scripts/setup.sh")
+cd "$root"
+
+echo "1/3 data: photographs that scikit-image ships, blurred by a simulated camera shake"
+"$python" scripts/make_demo_data.py datasets/demo
+
+echo "2/3 training M_D and M_R (a few minutes; Ctrl-C saves)"
+"$python" -m reblur_plugin.train -opt options/demo.yml
+
+echo "3/3 deblurring and adapting to photographs that were not trained on"
+lpips=()
+if "$python" -c 'from reblur_plugin.metrics.lpips_metric import load_lpips; load_lpips("alex")' 2>/dev/null; then
+    lpips=(--force_yml "val:metrics:lpips={type: reblur_lpips, net: alex}")
+else
+    echo "LPIPS is left out: the weights of its AlexNet can't be downloaded here"
+fi
+"$python" -m reblur_plugin.test -opt options/demo_tta.yml "${lpips[@]}"
+echo "Pictures: results/demo_tta/visualization/photographs/*/*_comparison.png"

@@ -1,0 +1,52 @@
+"""The official DMPHN(1-2-4-8) weights through scripts/convert_dmphn.py, against the authors' own output images."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reblur_plugin import checkpoints
+from reblur_plugin.archs.dmphn_arch import DHN, DMPHN
+from reblur_plugin.data.images import read_image, to_tensor
+
+
+@pytest.fixture(scope="module")
+def converted(shared: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("weights") / "dmphn.pth"
+    command = [sys.executable, "scripts/convert_dmphn.py", str(shared / "weights" / "dmphn_1_2_4_8"), str(out)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    return out
+
+
+# The published images agree up to these figures (D18); DHN's layout in DMPHN's place gives less than 49 dB.
+@pytest.mark.parametrize(("frame", "decibel"), [("000001", 56), ("000002", 54), ("000003", 56)])
+def test_dmphn_gives_the_authors_images(shared: Path, converted: Path, frame: str, decibel: float) -> None:
+    network = DMPHN().eval()
+    checkpoints.load_weights(network, converted)
+    folder = shared / "data" / "dmphn_oracle"
+    with torch.no_grad():
+        output = network(to_tensor(read_image(folder / "blur" / f"{frame}.png"))[None])
+    cut = (output.clamp(0, 1) * 255).to(torch.uint8)[0].permute(1, 2, 0).numpy().astype(int)
+    official = np.round(read_image(folder / "official_output" / f"{frame}.png") * 255).astype(int)
+    assert 10 * math.log10(255**2 / ((cut - official) ** 2).mean()) >= decibel
+
+
+def test_one_file_serves_both_networks(converted: Path) -> None:
+    assert checkpoints.load(converted).keys() == {"params"}
+    for network in (DHN(), DMPHN()):
+        checkpoints.load_weights(network, converted)
+        assert network.state_dict()["decoder_lv3.layer16.weight"].shape == (128, 64, 4, 4)
+
+
+def test_a_folder_without_the_checkpoints_is_one_sentence_and_no_file(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/convert_dmphn.py", str(tmp_path), str(tmp_path / "out.pth")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path / 'encoder_lv1.pkl'}: no such checkpoint; check the path\n"
+    assert list(tmp_path.iterdir()) == []

@@ -22,7 +22,7 @@ _HOME = {
     "OptionError": "options",
     "register": "registration",
 }
-__all__ = ["AdaptConfig", "AdaptError", "Adaptation", "OptionError", "adapt", "register"]  # noqa: F822 - see __getattr__
+__all__ = ["AdaptConfig", "AdaptError", "Adaptation", "OptionError", "adapt", "register"]
 
 
 def __getattr__(name: str) -> Any:

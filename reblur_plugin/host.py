@@ -39,7 +39,9 @@ def prepare() -> None:
             stand_in = sys.modules[_REMOVED] = _functional_tensor()
         importlib.import_module("basicsr")
     except ImportError as error:
-        raise HostError(f"BasicSR: its import failed ({error}); run scripts/setup.sh to install what it needs") from error
+        raise HostError(
+            f"BasicSR: its import failed ({error}); run scripts/setup.sh to install what it needs"
+        ) from error
     finally:
         if stand_in is not None:
             sys.modules.pop(_REMOVED, None)

@@ -31,9 +31,7 @@ _KEYS: dict[str, frozenset[str]] = {
         + ["pixel_opt", "perceptual_opt", "gan_opt", "reblur_opt"]
         + [f"{key}_{label}" for key in ("optim", "scheduler") for label in _NETWORKS]
     ),
-    "val": frozenset(
-        ["val_freq", "save_img", "suffix", "pbar", "metrics", "tta", "input_metrics", "comparison"]
-    ),
+    "val": frozenset(["val_freq", "save_img", "suffix", "pbar", "metrics", "tta", "input_metrics", "comparison"]),
     "val: tta": frozenset(["steps", "lr", "optimizer", "target", "histogram"]),
     "logger": frozenset(["print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"]),
 }
@@ -54,7 +52,9 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -94,7 +94,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> Options:
 
 def _parse(text: str, source: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -103,11 +103,13 @@ def _parse(text: str, source: str) -> Any:
 
 
 def merge(base: Options, changes: Mapping[str, Any]) -> Options:
-    """Return `base` with `changes` laid over it, block by block; a block with another `type` replaces the whole block."""
+    """Return `base` with `changes` laid over it, block by block; one with another `type` replaces a block as a whole."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        same = isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) == old.get("type")
+        same = (
+            isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) == old.get("type")
+        )
         merged[key] = merge(old, value) if same and isinstance(old, dict) else value
     return merged
 

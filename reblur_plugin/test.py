@@ -12,7 +12,7 @@ def main() -> int:
     """Test as the command line says."""
     arguments = cli.parser(
         "test",
-        "Deblur test sets with M_D, adapt it to each photograph where the options have val: tta, and score the results.",
+        "Deblur test sets with M_D, adapt it to each photograph where the options say val: tta, score the results.",
         "python -m reblur_plugin.test -opt options/gopro_srn_n2_tta.yml",
     ).parse_args()
     options = cli.read_options(arguments, is_train=False)

@@ -24,7 +24,9 @@ def main() -> int:
 
     weights = {}
     for part in (f"{kind}_lv{level}" for level in (1, 2, 3, 4) for kind in ("encoder", "decoder")):
-        weights |= {f"{part}.{name}": value for name, value in checkpoints.state_dict(arguments.folder / f"{part}.pkl").items()}
+        weights |= {
+            f"{part}.{name}": value for name, value in checkpoints.state_dict(arguments.folder / f"{part}.pkl").items()
+        }
     checkpoints.save({"params": weights}, arguments.out)
     try:
         checkpoints.load_weights(DHN(), arguments.out)

@@ -22,11 +22,19 @@ from skimage.color import gray2rgb
 from reblur_plugin.core.blur import random_path, shake
 from reblur_plugin.data.images import write_image
 
-TRAIN = ("chelsea", "rocket", "retina", "hubble_deep_field", "immunohistochemistry", "camera", "coins", "moon") + (
+TRAIN = (
     "brick",
+    "camera",
+    "chelsea",
+    "coins",
     "grass",
     "gravel",
+    "hubble_deep_field",
+    "immunohistochemistry",
+    "moon",
     "page",
+    "retina",
+    "rocket",
     "text",
 )
 TEST = ("astronaut", "coffee", "motorcycle")

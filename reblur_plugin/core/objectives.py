@@ -8,9 +8,9 @@
 | M_D, M_R       | `deblur_net`, `reblur_net`                  |
 | ||.||          | `l1`: mean absolute difference (section S1) |
 
-Images are `(B, C, H, W)` floats in [0, 1]; the paper's weights (lambda = 1, 0.3 VGG, 0.001 Adv) refer to that range (D8).
-Where gradient must not flow the function itself detaches, so that no caller can get it wrong. Weights of a network
-are never detached here: hold M_R fixed with `frozen(reblur_net)` while M_D is updated.
+Images are `(B, C, H, W)` floats in [0, 1]; the paper's weights (lambda = 1, 0.3 VGG, 0.001 Adv) mean that range (D8).
+Where gradient must not flow the function itself detaches, so that no caller can get it wrong. Weights of a network are
+never detached here: hold M_R fixed with `frozen(reblur_net)` while M_D is updated.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def l1(prediction: Tensor, target: Tensor) -> Tensor:
 def finest(output: Tensor | Sequence[Tensor]) -> Tensor:
     """Return the full-resolution image of a network's output: the tensor itself, or the largest of several scales.
 
-    Networks disagree about the order of their scales (SRN: coarse to fine, DeepDeblur: fine to coarse), so size decides.
+    Networks disagree about the order (SRN's original: coarse to fine, DeepDeblur: fine to coarse), so size decides.
     L_Reblur, the perceptual losses and adaptation see this one alone (D6).
     """
     if isinstance(output, Tensor):
@@ -125,7 +125,7 @@ def deblurring_module_loss(pixel: Tensor, reblur: Tensor, reblur_weight: float =
 
 
 def self_reblur_loss(reblur_net: Network, deblurred: Tensor, target: Tensor | None = None) -> Tensor:
-    """Return L_self = ||M_R(L) - L*||, Eq. 7. L* has L's values and no gradient; another `target` may take its place."""
+    """Return L_self = ||M_R(L) - L*||, Eq. 7. L* has L's values and no gradient; `target` may take its place."""
     target = (deblurred if target is None else target).detach()
     return l1(reblur_net(deblurred.clone()), target)  # a copy: M_R may work in place
 

@@ -1,4 +1,4 @@
-"""Random crops and augmentation of training pairs, in the order of the first author's code (the paper is silent: D13)."""
+"""Random crops and augmentation of training pairs, in the order of the first author's code (D13)."""
 
 from __future__ import annotations
 

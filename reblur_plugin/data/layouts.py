@@ -37,7 +37,9 @@ def gopro_pairs(root: Path, blur_key: str = "blur_gamma") -> list[Pair]:
     for sequence in sequences:
         if not (sequence / blur_key).is_dir():
             kinds = sorted(folder.name for folder in sequence.iterdir() if folder.is_dir() and folder.name != "sharp")
-            found = f"found {', '.join(kinds)}; set blur_key to one of them" if kinds else "found no other; unzip it again"
+            found = (
+                f"found {', '.join(kinds)}; set blur_key to one of them" if kinds else "found no other; unzip it again"
+            )
             raise DatasetError(f"{sequence}: expected a folder {blur_key!r}, {found}")
         pairs += _match(sequence / blur_key, sequence / "sharp", sequence.name)
     return pairs
@@ -123,5 +125,3 @@ def _match(blurry: Path, sharp: Path, prefix: str = "") -> list[Pair]:
             raise DatasetError(f"{alone[0]}: no partner of that name in {elsewhere}{more}; unzip again or remove it")
     join = f"{prefix}/" if prefix else ""
     return [Pair(join + name, path, targets[name]) for name, path in blurred.items()]
-
-

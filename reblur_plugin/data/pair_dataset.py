@@ -17,7 +17,7 @@ from reblur_plugin.data.layouts import DatasetError, list_pairs
 class Draw(NamedTuple):
     """Which image to take, and the number of this draw since training began, which seeds its crop and augmentation."""
 
-    index: int
+    image: int
     number: int
 
 
@@ -40,7 +40,7 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
         self.opt = opt
         self.training = opt.get("phase") == "train"
         self.pairs = list_pairs(opt)
-        self.gt_size = opt.get("gt_size")
+        self.gt_size: Any = opt.get("gt_size")
         self.seed = opt.get("seed", 0)
         augment = opt.get("augment", "nah" if self.training else "none")
         if augment not in AUGMENTATIONS:
@@ -61,7 +61,7 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
         Raises:
             ImageError: if a file can't be read, the partners differ in size or a patch doesn't fit.
         """
-        index = draw.index if isinstance(draw, Draw) else draw
+        index = draw.image if isinstance(draw, Draw) else draw
         pair = self.pairs[index]
         item: dict[str, Any] = {"name": pair.name, "lq_path": str(pair.blurry)}
         if pair.sharp is None:

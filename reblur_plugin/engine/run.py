@@ -95,7 +95,9 @@ def finish(logger: logging.Logger) -> None:
 
 def _join(dist_params: Options) -> tuple[int, int]:
     if "RANK" not in os.environ:
-        raise OptionError("--launcher pytorch: expected to be started by torchrun; use torchrun -m reblur_plugin.train ...")
+        raise OptionError(
+            "--launcher pytorch: expected to be started by torchrun; use torchrun -m reblur_plugin.train ..."
+        )
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 
-def reblur_ssim(
-    img: NDArray[np.uint8], img2: NDArray[np.uint8], crop_border: int = 0, better: str = "higher"
-) -> float:
+def reblur_ssim(img: NDArray[np.uint8], img2: NDArray[np.uint8], crop_border: int = 0, better: str = "higher") -> float:
     """Return SSIM between two 8-bit images `(H, W, C)` with the Gaussian window of Wang et al. (sigma 1.5, 11x11).
 
     These are the first author's arguments (D14). MATLAB's `ssim` on a colour image reads higher: it slides a

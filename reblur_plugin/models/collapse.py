@@ -30,7 +30,7 @@ class CollapseWatch:
         if abs(mean - 1) > _TOLERANCE:
             return None
         return (
-            f"rho = L_Blur / L1(L, B) has been {mean:.3f} for {self.window} iterations: M_R is the identity, so L_Reblur "
-            "is nothing but a second L1 and adaptation will do nothing. Start with a small L_Sharp, e.g. "
+            f"rho = L_Blur / L1(L, B) has been {mean:.3f} for {self.window} iterations: M_R is the identity, so "
+            "L_Reblur is nothing but a second L1 and adaptation will do nothing. Start with a small L_Sharp, e.g. "
             "reblur_opt: sharp_weight: [[400, 0.0], [500, 0.25], [1500, 1.0]]"
         )

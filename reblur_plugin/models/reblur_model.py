@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -26,9 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from reblur_plugin import checkpoints, host
-from reblur_plugin.core.adapt import AdaptConfig, Adaptation, adapt
+from reblur_plugin.core.adapt import Adaptation, AdaptConfig, adapt
 from reblur_plugin.core.objectives import (
     SHARP_REFERENCES,
+    SharpReference,
     collapse_indicator,
     deblurring_module_loss,
     finest,
@@ -58,7 +59,7 @@ class ReblurModelError(ReblurError):
     """Options that ReblurModel can't follow; the message names the key."""
 
 
-class ReblurModel(BaseModel):  # type: ignore[misc]
+class ReblurModel(BaseModel):
     """Trains M_D by L_D (Eq. 6) and M_R by L_R (Eq. 4), alternately on each batch; tests and adapts M_D.
 
     `train: reblur_opt` holds `loss_weight` (lambda, 1), `sharp_reference` (pseudo | real | none, Table 4),
@@ -72,9 +73,10 @@ class ReblurModel(BaseModel):  # type: ignore[misc]
         channels_last = (opt.get("train") or {}).get("channels_last", False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.net_g = self._build("g")
-        self.net_r = self._build("r") if opt.get("network_r") else None
-        self.net_d = self._build("d") if opt.get("network_d") and self.is_train else None
+        self.net_r: Any = self._build("r") if opt.get("network_r") else None
+        self.net_d: Any = self._build("d") if opt.get("network_d") and self.is_train else None
         self.log_dict: dict[str, Tensor] = {}
+        self.gt: Any = None
         if self.is_train:
             self.init_training_settings()
         tta = (opt.get("val") or {}).get("tta")
@@ -93,7 +95,9 @@ class ReblurModel(BaseModel):  # type: ignore[misc]
             self.net_g_ema = copy.deepcopy(self.get_bare_model(self.net_g)).eval().requires_grad_(False)
             path = self.opt["path"].get("pretrain_network_g")
             if path and "params_ema" in checkpoints.load(path):
-                checkpoints.load_weights(self.net_g_ema, path, "params_ema", self.opt["path"].get("strict_load_g", True))
+                checkpoints.load_weights(
+                    self.net_g_ema, path, "params_ema", self.opt["path"].get("strict_load_g", True)
+                )
         self._init_losses(train)
         self.setup_optimizers()
         self.setup_schedulers()
@@ -148,7 +152,7 @@ class ReblurModel(BaseModel):  # type: ignore[misc]
                 "expected loss_weight, sharp_reference, sharp_weight, order"
             )
 
-    def _loss(self, train: dict[str, Any], key: str) -> nn.Module | None:
+    def _loss(self, train: dict[str, Any], key: str) -> Any:
         return build_loss(train[key]).to(self.device) if train.get(key) else None
 
     def _build(self, label: str) -> nn.Module:
@@ -199,7 +203,8 @@ class ReblurModel(BaseModel):  # type: ignore[misc]
         kind = getattr(torch.optim, optim_type, None)
         if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
             raise ReblurModelError(f"train: optim: type: PyTorch has no optimiser {optim_type!r}; the paper uses Adam")
-        return kind(params, lr=lr, **kwargs)
+        build: Callable[..., torch.optim.Optimizer] = kind
+        return build(params, lr=lr, **kwargs)
 
     def setup_schedulers(self) -> None:
         """Build one scheduler for each optimiser, from `scheduler_g`, `scheduler_r`, `scheduler_d` or `scheduler`."""
@@ -207,7 +212,9 @@ class ReblurModel(BaseModel):  # type: ignore[misc]
             train = self.opt["train"]
             options = dict(train.get(f"scheduler_{label}") or train.get("scheduler") or {})
             if not options:
-                raise ReblurModelError("train: scheduler: missing; e.g. {type: MultiStepLR, milestones: [...], gamma: 0.5}")
+                raise ReblurModelError(
+                    "train: scheduler: missing; e.g. {type: MultiStepLR, milestones: [...], gamma: 0.5}"
+                )
             kind = options.pop("type", "MultiStepLR")
             if kind != "MultiStepLR":
                 raise ReblurModelError(f"train: scheduler: type: expected MultiStepLR, got {kind!r}")
@@ -232,7 +239,9 @@ class ReblurModel(BaseModel):  # type: ignore[misc]
         with self._autocast():
             self.output = self.net_g(self.lq)
         deblurred = finest(self.output).detach()
-        opponents = [partial(self._update_reblur_net, deblurred, current_iter)] if self.net_r is not None else []
+        opponents: list[Callable[[], None]] = []
+        if self.net_r is not None:
+            opponents.append(partial(self._update_reblur_net, deblurred, current_iter))
         if self.net_d is not None:
             opponents.append(partial(self._update_discriminator, deblurred))
         updates = [*opponents, self._update_deblur_net]
@@ -246,7 +255,7 @@ class ReblurModel(BaseModel):  # type: ignore[misc]
     def _update_reblur_net(self, deblurred: Tensor, current_iter: int) -> None:
         """Step theta_R along L_R = L_Blur + L_Sharp (Eq. 4); nothing of it reaches theta_D."""
         weight = self.sharp_weight(current_iter)
-        reference = self.sharp_reference if weight > 0 else "none"
+        reference: SharpReference = self.sharp_reference if weight > 0 else "none"
         with self._autocast():
             preserved = sharp_reference_image(self.get_bare_model(self.net_g), self.gt, reference)
             l_blur = self.cri_blur(self.net_r, deblurred, self.lq)
@@ -260,7 +269,7 @@ class ReblurModel(BaseModel):  # type: ignore[misc]
             self._log(l_r_sharp=l_sharp)
 
     def _update_deblur_net(self) -> None:
-        """Step theta_D along L_D = L_1 + lambda L_Reblur (Eq. 6) + L_VGG + L_Adv; M_R and the discriminator are held."""
+        """Step theta_D along L_D = L_1 + lambda L_Reblur (Eq. 6) + L_VGG + L_Adv; its opponents are held."""
         deblurred = finest(self.output)
         losses: dict[str, Tensor] = {}
         with ExitStack() as held, self._autocast():

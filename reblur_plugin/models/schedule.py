@@ -24,7 +24,7 @@ class PiecewiseLinear:
             ValueError: if a knot isn't a pair, a weight is negative, or iterations don't increase.
         """
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            knots = ((0.0, float(value)),)
+            knots: tuple[tuple[float, float], ...] = ((0.0, float(value)),)
         else:
             try:
                 knots = tuple((float(iteration), float(weight)) for iteration, weight in value)  # type: ignore[union-attr]

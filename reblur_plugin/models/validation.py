@@ -50,7 +50,9 @@ class Scores:
 
     def stages(self) -> list[str]:
         """Return the stages that have scores, in their natural order."""
-        return [stage for stage in (BLURRY, DEBLURRED, ADAPTED) if any(stage in image for image in self.images.values())]
+        return [
+            stage for stage in (BLURRY, DEBLURRED, ADAPTED) if any(stage in image for image in self.images.values())
+        ]
 
     def table(self, metrics: Iterable[str]) -> str:
         """Return the means as text, a row a stage."""

@@ -187,12 +187,12 @@ class TestDrawSampler:
         stream = list(islice(DrawSampler(7, seed=0), 35))
         assert [draw.number for draw in stream] == list(range(35))
         for epoch in range(5):
-            assert sorted(draw.index for draw in stream[7 * epoch : 7 * epoch + 7]) == list(range(7))
+            assert sorted(draw.image for draw in stream[7 * epoch : 7 * epoch + 7]) == list(range(7))
 
     def test_the_order_changes_with_the_epoch_and_the_seed(self) -> None:
-        stream = [draw.index for draw in islice(DrawSampler(20, seed=0), 60)]
+        stream = [draw.image for draw in islice(DrawSampler(20, seed=0), 60)]
         orders = {tuple(stream[start : start + 20]) for start in (0, 20, 40)}
-        orders.add(tuple(draw.index for draw in islice(DrawSampler(20, seed=1), 20)))
+        orders.add(tuple(draw.image for draw in islice(DrawSampler(20, seed=1), 20)))
         assert len(orders) == 4
         assert tuple(range(20)) not in orders
 
@@ -217,7 +217,7 @@ class TestDrawSampler:
 
     def test_processes_together_see_each_image_once_an_epoch(self) -> None:
         shares = [islice(DrawSampler(6, 0, 0, rank, 2), 9) for rank in range(2)]
-        assert Counter(draw.index for share in shares for draw in share) == dict.fromkeys(range(6), 3)
+        assert Counter(draw.image for share in shares for draw in share) == dict.fromkeys(range(6), 3)
 
     def test_a_resumed_run_sees_the_batches_of_an_unbroken_one(self, training: Make) -> None:
         def batches(start: int, count: int, workers: int) -> list[Item]:

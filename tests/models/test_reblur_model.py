@@ -1,4 +1,4 @@
-"""ReblurModel on two networks with one weight each, M_D(x) = a x and M_R(x) = r x, so that a step is worked out by hand.
+"""ReblurModel on two networks with one weight each, M_D(x) = a x and M_R(x) = r x: a step is worked out by hand.
 
 B = .5 and S = .8 everywhere, a = .9, r = .5, plain gradient descent with learning rate .1 for both. Then L = a B = .45.
 

@@ -45,7 +45,7 @@ def test_the_options_block_is_l1_between_conv5_4_features_times_three_tenths(ran
     images = torch.rand(2, 1, 3, 32, 32)
     # By hand: ImageNet's mean and deviation, then VGG19's features up to and with its 16th convolution, no ReLU.
     mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).reshape(2, 1, 3, 1, 1)
-    layers = [layer for layer in loss.vgg.vgg_net.children()]
+    layers = list(loss.vgg.vgg_net.children())
     assert sum(isinstance(layer, nn.Conv2d) for layer in layers) == 16
     assert isinstance(layers[-1], nn.Conv2d)
     features = [nn.Sequential(*layers)((image - mean) / deviation) for image in images]

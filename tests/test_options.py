@@ -1,0 +1,503 @@
+"""Option files: what YAML may say, how files build on each other, and that every problem is named."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reblur_plugin import options as reader
+from reblur_plugin.options import OptionError, Options, check, merge, override, read, suggest, write
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / "options").glob("*.yml"))
+Write = Callable[..., Path]
+
+
+def is_training(path: Path) -> bool:
+    return not path.stem.endswith(("_test", "_tta"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Write:
+    def make(text: str, name: str = "a.yml") -> Path:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def options() -> Options:
+    """Return options that are in order for training and for test."""
+    return {
+        "name": "a",
+        "model_type": "ReblurModel",
+        "datasets": {"train": {"type": "DeblurPairDataset", "batch_size_per_gpu": 2}},
+        "network_g": {"type": "SRN"},
+        "path": {},
+        "train": {"total_iter": 10},
+        "val": {"val_freq": 5},
+        "logger": {"print_freq": 1, "save_checkpoint_freq": 5},
+    }
+
+
+def problems(options: Options, is_train: bool = True) -> str:
+    with pytest.raises(OptionError) as caught:
+        check(options, is_train)
+    return str(caught.value)
+
+
+class TestYaml:
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [
+            ("1e-4", 1e-4),
+            ("-1e-4", -1e-4),
+            ("+1e2", 100.0),
+            ("3E6", 3e6),
+            (".5e1", 5.0),
+            ("2.e-1", 0.2),
+            ("1.0e-4", 1e-4),
+            ("0.25", 0.25),
+            ("12", 12),
+            ("-1", -1),
+            ("true", True),
+            ("null", None),
+            ("[1, 2e0]", [1, 2.0]),
+            ("1e-4x", "1e-4x"),
+            ("e5", "e5"),
+            ("'1e-4'", "1e-4"),
+        ],
+    )
+    def test_numbers_are_numbers(self, file: Write, text: str, value: object) -> None:
+        found = read(file(f"key: {text}\n"))["key"]
+        assert found == value
+        assert type(found) is type(value)
+
+    def test_special_floats_are_read(self, file: Write) -> None:
+        assert read(file("a: .inf\n"))["a"] == math.inf
+
+    @pytest.mark.parametrize(
+        ("text", "line", "key"),
+        [("a: 1\nb: 2\na: 3\n", 3, "a"), ("a:\n  b: 1\n  b: 2\n", 3, "b"), ("a: {lr: 1, lr: 2}\n", 1, "lr")],
+    )
+    def test_a_key_that_stands_twice_is_named_with_its_line(self, file: Write, text: str, line: int, key: str) -> None:
+        with pytest.raises(
+            OptionError, match=rf"a\.yml, line {line}: expected plain YAML, but the key '{key}' stands twice"
+        ):
+            read(file(text))
+
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            "!!python/object/apply:os.mkdir [{target}]",
+            "!!python/object/apply:subprocess.check_call [[mkdir, {target}]]",
+            "!!python/object/new:os.mkdir [{target}]",
+            "!!python/name:os.system",
+            "!!python/module:antigravity",
+            "!!python/tuple [1, 2]",
+        ],
+    )
+    def test_python_objects_are_refused_and_nothing_runs(self, file: Write, tmp_path: Path, payload: str) -> None:
+        target = tmp_path / "made"
+        with pytest.raises(OptionError, match=r"a\.yml, line 2: expected plain YAML, but .*python/") as caught:
+            read(file(f"name: x\nval: {payload.format(target=target)}\n"))
+        assert not target.exists()
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("text", "line"),
+        [("a: 1\n\tb: 2\n", 2), ("a: [1, 2\n", 2), ("a: b: c\n", 1), ("a: @b\n", 1), ("a: 'b\n", 2)],
+        ids=["tab", "list", "two colons", "at sign", "quote"],
+    )
+    def test_broken_yaml_is_named_with_its_line(self, file: Write, text: str, line: int) -> None:
+        with pytest.raises(OptionError, match=rf"a\.yml, line {line}: expected plain YAML, but "):
+            read(file(text))
+
+    def test_a_key_that_is_a_list_is_named_with_its_line(self, file: Write) -> None:
+        with pytest.raises(OptionError, match=r"a\.yml, line 1: expected plain YAML, but "):
+            read(file("? [a, b]\n: c\n"))
+
+    def test_control_characters_are_refused_in_one_line(self, file: Write) -> None:
+        with pytest.raises(OptionError, match=r"a\.yml: expected plain YAML, but unacceptable character") as caught:
+            read(file("a: \x01\n"))
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("text", "kind"), [("", "NoneType"), ("- 1\n", "list"), ("text\n", "str"), ("# only this\n", "NoneType")]
+    )
+    def test_a_file_without_keys_is_named_with_what_it_holds(self, file: Write, text: str, kind: str) -> None:
+        with pytest.raises(OptionError, match=rf"a\.yml: expected keys and values, got {kind}; see options/"):
+            read(file(text))
+
+    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            OptionError, match=rf"{tmp_path}/none\.yml: expected an option file, but it can't be read \(.*No such file"
+        ):
+            read(tmp_path / "none.yml")
+
+    def test_a_folder_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(OptionError, match=rf"{tmp_path}: expected an option file, but .*Is a directory"):
+            read(tmp_path)
+
+    def test_other_encodings_than_utf_8_are_named(self, tmp_path: Path) -> None:
+        (tmp_path / "latin.yml").write_bytes("name: é\n".encode("latin-1"))
+        with pytest.raises(OptionError, match=r"latin\.yml: expected an option file, but .*utf-8.*; check the path"):
+            read(tmp_path / "latin.yml")
+
+    def test_what_is_written_reads_the_same_in_its_order(self, tmp_path: Path) -> None:
+        content: Options = {"b": 3e-6, "a": {"list": [[400, 0.0]], "none": None, "text": "1e-4", "yes": True}}
+        write(content, tmp_path / "out.yml")
+        assert read(tmp_path / "out.yml") == content
+        assert list(read(tmp_path / "out.yml")) == ["b", "a"]
+
+
+class TestBase:
+    def test_a_file_goes_over_its_base_block_by_block(self, file: Write) -> None:
+        file("a: 1\nb: {c: 2, d: {e: 3}}\n", "base.yml")
+        path = file("_base_: base.yml\nb: {d: {e: 4, f: 5}}\ng: 6\n")
+        assert read(path) == {"a": 1, "b": {"c": 2, "d": {"e": 4, "f": 5}}, "g": 6}
+
+    def test_later_bases_go_over_earlier_ones(self, file: Write) -> None:
+        file("a: 1\nb: 1\nc: 1\n", "one.yml")
+        file("b: 2\nc: 2\n", "two.yml")
+        assert read(file("_base_: [one.yml, two.yml]\nc: 3\n")) == {"a": 1, "b": 2, "c": 3}
+
+    def test_bases_are_found_beside_the_file_that_names_them(self, file: Write) -> None:
+        file("a: 1\n", "sub/deep/low.yml")
+        file("_base_: deep/low.yml\nb: 2\n", "sub/middle.yml")
+        assert read(file("_base_: sub/middle.yml\nc: 3\n")) == {"a": 1, "b": 2, "c": 3}
+
+    def test_two_ways_to_one_base_are_no_circle(self, file: Write) -> None:
+        file("a: 1\n", "low.yml")
+        file("_base_: low.yml\nb: 2\n", "left.yml")
+        file("_base_: low.yml\nc: 3\n", "right.yml")
+        assert read(file("_base_: [left.yml, right.yml]\n")) == {"a": 1, "b": 2, "c": 3}
+
+    @pytest.mark.parametrize("links", [["a.yml"], ["b.yml", "a.yml"], ["b.yml", "c.yml", "a.yml"]])
+    def test_a_circle_is_named(self, file: Write, links: list[str]) -> None:
+        names = ["a.yml", *links[:-1]]
+        for name, link in zip(names, links, strict=True):
+            path = file(f"_base_: {link}\n", name)
+        with pytest.raises(OptionError, match=r"a\.yml: _base_ leads back to this file; remove one link of the circle"):
+            read(path.with_name("a.yml"))
+
+    def test_a_missing_base_is_named(self, file: Write) -> None:
+        with pytest.raises(OptionError, match=r"none\.yml: expected an option file, but it can't be read"):
+            read(file("_base_: none.yml\n"))
+
+    def test_a_fault_in_a_base_is_named_with_its_file(self, file: Write) -> None:
+        file("x: [\n", "base.yml")
+        with pytest.raises(OptionError, match=r"base\.yml, line 2: expected plain YAML"):
+            read(file("_base_: base.yml\n"))
+
+    @pytest.mark.parametrize("value", ["5", "", "{a: b}", "true"])
+    def test_a_base_that_is_no_name_is_refused(self, file: Write, value: str) -> None:
+        with pytest.raises(OptionError, match=r"a\.yml: _base_: expected "):
+            read(file(f"_base_: {value}\nb: 1\n"))
+
+
+class TestMerge:
+    def test_a_block_of_another_type_replaces_the_whole_block(self) -> None:
+        base = {"network_g": {"type": "SRN", "upsample": "deconv"}, "a": 1}
+        assert merge(base, {"network_g": {"type": "DHN"}}) == {"network_g": {"type": "DHN"}, "a": 1}
+
+    @pytest.mark.parametrize("changes", [{"b": 2}, {"type": "SRN", "b": 2}])
+    def test_a_block_of_the_same_type_keeps_its_other_keys(self, changes: Options) -> None:
+        assert merge({"x": {"type": "SRN", "a": 1}}, {"x": changes}) == {"x": {"type": "SRN", "a": 1, "b": 2}}
+
+    @pytest.mark.parametrize(("old", "new"), [({"a": 1}, 5), (5, {"a": 1}), ({"a": 1}, None), ([1], [2])])
+    def test_other_values_replace_what_was_there(self, old: object, new: object) -> None:
+        assert merge({"x": old}, {"x": new}) == {"x": new}
+
+    def test_neither_side_is_changed(self) -> None:
+        base, changes = {"x": {"a": {"b": 1}}}, {"x": {"a": {"c": 2}}}
+        before = copy.deepcopy((base, changes))
+        merge(base, changes)
+        assert (base, changes) == before
+
+
+class TestOverride:
+    @pytest.mark.parametrize(
+        ("entry", "where", "value"),
+        [
+            ("train:total_iter=1000", ("train", "total_iter"), 1000),
+            ("train:optim_g:lr=1e-4", ("train", "optim_g", "lr"), 1e-4),
+            ("train:warmup_iter=-1", ("train", "warmup_iter"), -1),
+            ("train:scheduler:milestones=[1, 2]", ("train", "scheduler", "milestones"), [1, 2]),
+            ("train:channels_last=true", ("train", "channels_last"), True),
+            ("train:grad_clip=", ("train", "grad_clip"), None),
+            ("network_g={type: DHN}", ("network_g",), {"type": "DHN"}),
+            ("path:pretrain_network_g=a=b.pth", ("path", "pretrain_network_g"), "a=b.pth"),
+            ("datasets:train:dataroot=/data/x y", ("datasets", "train", "dataroot"), "/data/x y"),
+            ("name='7'", ("name",), "7"),
+        ],
+    )
+    def test_values_are_plain_yaml(self, options: Options, entry: str, where: tuple[str, ...], value: object) -> None:
+        found: Any = override(options, [entry])
+        for key in where:
+            found = found[key]
+        assert found == value
+        assert type(found) is type(value)
+
+    def test_other_keys_stay(self, options: Options) -> None:
+        expected = copy.deepcopy(options)
+        expected["logger"]["print_freq"] = 7
+        assert override(options, ["logger:print_freq=7"]) == expected
+
+    def test_later_entries_win(self, options: Options) -> None:
+        assert override(options, ["name=b", "name=c"])["name"] == "c"
+
+    @pytest.mark.parametrize("entry", ["train:total_iter", "=5", "total_iter 5", ""])
+    def test_an_entry_without_key_or_value_is_named(self, options: Options, entry: str) -> None:
+        message = f"--force_yml {entry}: expected block:key=value, e.g. train:total_iter=1000"
+        with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+            override(options, [entry])
+
+    def test_an_entry_that_goes_through_a_value_is_named(self, options: Options) -> None:
+        with pytest.raises(OptionError, match=r"--force_yml name:x=4: name is a value, not a block"):
+            override(options, ["name:x=4"])
+
+    @pytest.mark.parametrize("text", ["[1", "{a: 1, a: 2}", "a: b: c"])
+    def test_broken_yaml_is_named_with_its_entry(self, options: Options, text: str) -> None:
+        with pytest.raises(OptionError, match=rf"--force_yml name={re.escape(text)}.*: expected plain YAML, but "):
+            override(options, [f"name={text}"])
+
+    def test_python_objects_are_refused_and_nothing_runs(self, options: Options, tmp_path: Path) -> None:
+        target = tmp_path / "made"
+        for entry in (
+            f"name=!!python/object/apply:os.mkdir [{target}]",
+            f'name=[__import__("os").mkdir("{target}")]',
+            f'x"]; __import__("os").mkdir("{target}"); opt["y=1',
+        ):
+            with pytest.raises(OptionError, match=r"--force_yml|unknown key"):
+                check(override(copy.deepcopy(options), [entry]), True)
+        assert not target.exists()
+
+
+class TestCheck:
+    @pytest.mark.parametrize("is_train", [True, False])
+    def test_options_in_order_pass(self, options: Options, is_train: bool) -> None:
+        check(options, is_train)
+
+    def test_a_test_needs_neither_train_nor_logger(self, options: Options) -> None:
+        del options["train"], options["logger"]
+        check(options, is_train=False)
+        assert problems(options) == "train: missing; logger: missing"
+
+    @pytest.mark.parametrize("key", ["name", "model_type", "datasets", "network_g", "path"])
+    @pytest.mark.parametrize("is_train", [True, False])
+    def test_a_missing_key_is_named(self, options: Options, key: str, is_train: bool) -> None:
+        del options[key]
+        assert problems(options, is_train) == f"{key}: missing"
+
+    # What BasicSR takes in silence: a typo anywhere
+    @pytest.mark.parametrize(
+        ("entry", "message"),
+        [
+            ("trian:total_iter=5", "trian: unknown key; did you mean train?"),
+            ("train:totl_iter=5", "train: totl_iter: unknown key; did you mean total_iter?"),
+            ("val:val_frq=5", "val: val_frq: unknown key; did you mean val_freq?"),
+            ("val:tta:stpes=5", "val: tta: stpes: unknown key; did you mean steps?"),
+            ("logger:print_frq=5", "logger: print_frq: unknown key; did you mean print_freq?"),
+            (
+                "path:pretrained_network_g=x.pth",
+                "path: pretrained_network_g: unknown key; did you mean pretrain_network_g or pretrain_network_r?",
+            ),
+            (
+                "logger:zzz=1",
+                "logger: zzz: unknown key; expected one of print_freq, save_checkpoint_freq, use_tb_logger, wandb",
+            ),
+        ],
+    )
+    def test_an_unknown_key_is_named_with_the_nearest_one(self, options: Options, entry: str, message: str) -> None:
+        assert problems(override(options, [entry])) == message
+
+    @pytest.mark.parametrize("section", ["path", "train", "val", "logger"])
+    @pytest.mark.parametrize("value", [5, "text", [1]])
+    def test_a_section_that_is_no_block_is_named(self, options: Options, section: str, value: object) -> None:
+        options[section] = value
+        assert problems(options) == f"{section}: expected a block of keys, got {value!r}"
+
+    @pytest.mark.parametrize("is_train", [True, False])
+    @pytest.mark.parametrize("value", [5, "text", [1]])
+    def test_datasets_that_are_no_block_are_named(self, options: Options, value: object, is_train: bool) -> None:
+        options["datasets"] = value
+        assert problems(options, is_train).startswith("datasets: expected a block")
+
+    def test_adaptation_that_is_no_block_is_named(self, options: Options) -> None:
+        assert problems(override(options, ["val:tta=5"])) == "val: tta: expected a block of keys, got 5"
+
+    @pytest.mark.parametrize("name", ["a/b", 5, "", "a b", "../a", "ä:"])
+    def test_a_name_that_is_no_folder_name_is_refused(self, options: Options, name: object) -> None:
+        options["name"] = name
+        assert problems(options) == f"name: expected letters, digits, _ . + -, got {name!r}"
+
+    @pytest.mark.parametrize("name", [".", ".."])
+    def test_a_name_that_leads_out_of_its_folder_is_refused(self, options: Options, name: str) -> None:
+        options["name"] = name
+        assert problems(options).startswith("name: expected ")
+
+    def test_an_unknown_phase_is_named(self, options: Options) -> None:
+        options["datasets"]["valid"] = {"type": "DeblurPairDataset"}
+        assert problems(options) == "datasets: valid: expected train, val, val_..., test or test_..."
+
+    def test_several_sets_of_a_phase_pass(self, options: Options) -> None:
+        for phase in ("val", "val_2", "test_reds", "test"):
+            options["datasets"][phase] = {"type": "DeblurPairDataset"}
+        check(options, is_train=True)
+
+    @pytest.mark.parametrize("block", [None, {}, {"dataroot": "x"}, "text"])
+    def test_a_data_set_without_type_is_named(self, options: Options, block: object) -> None:
+        options["datasets"]["val"] = block
+        assert problems(options) == "datasets: val: type: missing, e.g. DeblurPairDataset"
+
+    def test_training_needs_a_training_set(self, options: Options) -> None:
+        options["datasets"] = {"val": {"type": "DeblurPairDataset"}}
+        assert problems(options) == "datasets: train: missing"
+        check(options, is_train=False)
+
+    @pytest.mark.parametrize("key", ["pretrain_network_g", "pretrain_network_r", "resume_state"])
+    def test_a_missing_file_is_named(self, options: Options, tmp_path: Path, key: str) -> None:
+        options["path"][key] = f"{tmp_path}/none.pth"
+        assert problems(options) == f"path: {key}: no such file {tmp_path}/none.pth"
+        options["path"][key] = str(tmp_path)
+        assert problems(options) == f"path: {key}: no such file {tmp_path}"
+
+    def test_files_may_lie_in_the_home_folder_or_be_left_out(
+        self, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / "net.pth").touch()
+        options["path"] = {"pretrain_network_g": "~/net.pth", "resume_state": None}
+        check(options, is_train=True)
+
+    def test_a_key_that_is_a_number_is_named(self, options: Options) -> None:
+        options["path"][1] = "x"
+        assert problems(options).startswith("path: 1: unknown key")
+
+    @pytest.mark.parametrize(
+        ("entry", "key"),
+        [
+            ("train:total_iter", "train: total_iter"),
+            ("logger:print_freq", "logger: print_freq"),
+            ("logger:save_checkpoint_freq", "logger: save_checkpoint_freq"),
+            ("datasets:train:batch_size_per_gpu", "datasets: train: batch_size_per_gpu"),
+            ("val:val_freq", "val: val_freq"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("text", "value"), [("0", 0), ("-5", -5), ("1e5", 1e5), ("", None), ("true", True), ("ten", "ten")]
+    )
+    def test_a_count_that_is_no_whole_number_above_zero_is_named(
+        self, options: Options, entry: str, key: str, text: str, value: object
+    ) -> None:
+        assert problems(override(options, [f"{entry}={text}"])) == f"{key}: expected a whole number > 0, got {value!r}"
+
+    def test_without_validation_no_frequency_is_asked_for(self, options: Options) -> None:
+        del options["val"]
+        check(options, is_train=True)
+
+    def test_a_test_asks_for_no_counts(self, options: Options) -> None:
+        check(override(options, ["train:total_iter=0", "val:val_freq=0"]), is_train=False)
+
+    @pytest.mark.parametrize(
+        ("entry", "start"), [("num_gpu=two", "num_gpu: expected "), ("manual_seed=x", "manual_seed: expected ")]
+    )
+    def test_numbers_of_gpus_and_seeds_are_checked(self, options: Options, entry: str, start: str) -> None:
+        assert problems(override(options, [entry])).startswith(start)
+
+    def test_all_problems_stand_in_one_message(self, options: Options, tmp_path: Path) -> None:
+        entries = ["nmae=x", "val:val_frq=1", "datasets:valid={}", f"path:resume_state={tmp_path}/none", "name=a/b"]
+        del options["network_g"]
+        assert set(problems(override(options, entries)).split("; ")) == {
+            "network_g: missing",
+            "nmae: unknown key",
+            "did you mean name?",
+            "val: val_frq: unknown key",
+            "did you mean val_freq?",
+            "name: expected letters, digits, _ . + -, got 'a/b'",
+            "datasets: valid: expected train, val, val_..., test or test_...",
+            f"path: resume_state: no such file {tmp_path}/none",
+        }
+
+    def test_wrong_numbers_stand_beside_the_other_problems(self, options: Options) -> None:
+        message = problems(override(options, ["train:totl_iter=1", "logger:print_freq=0"]))
+        assert "train: totl_iter: unknown key" in message
+        assert "logger: print_freq: expected a whole number > 0, got 0" in message
+
+    def test_checking_changes_nothing(self, options: Options) -> None:
+        before = copy.deepcopy(options)
+        check(options, is_train=True)
+        assert options == before
+
+
+class TestSuggest:
+    def test_one_or_two_near_names_are_suggested(self) -> None:
+        assert suggest("SNR", ["SRN", "DHN", "ResUNet"]) == "; did you mean SRN?"
+        assert suggest("optim", ["optim_r", "optim_g", "amp"]) == "; did you mean optim_r or optim_g?"
+
+    def test_else_all_names_are_listed_in_order(self) -> None:
+        assert suggest("zzz", {"b", "c", "a"}) == "; expected one of a, b, c"
+
+
+class TestOptionFiles:
+    """Every file in options/ as it lies there; components are checked in tests/engine/test_components.py."""
+
+    def test_there_are_some(self) -> None:
+        assert len(FILES) >= 20
+
+    @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+    def test_it_passes_but_for_checkpoints_that_are_not_there(self, path: Path) -> None:
+        options = read(path)
+        files = options["path"]
+        if is_training(path):
+            check(options, is_train=True)
+            return
+        assert "pretrain_network_g" in files
+        assert ("pretrain_network_r" in files) is ("network_r" in options) is bool(options["val"].get("tta"))
+        missing = [f"path: {key}: no such file {value}" for key, value in files.items() if not Path(value).exists()]
+        if missing:
+            assert problems(options, is_train=False) == "; ".join(missing)
+        options["path"] = {}
+        check(options, is_train=False)
+
+    @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+    def test_it_is_called_as_its_experiment_and_tells_its_command(self, path: Path) -> None:
+        assert read(path)["name"] == path.stem
+        header = [line for line in path.read_text(encoding="utf-8").splitlines()[:3] if line.startswith("#")]
+        assert len(header) == 3
+        command = f"python -m reblur_plugin.{'train' if is_training(path) else 'test'} -opt options/{path.name}"
+        assert any(command in line for line in header)
+
+    @pytest.mark.parametrize("path", [path for path in FILES if not is_training(path)], ids=lambda path: path.stem)
+    def test_a_test_reads_what_its_training_writes(self, path: Path) -> None:
+        options = read(path)
+        source = Path(options["path"]["pretrain_network_g"])
+        if source.parts[0] != "experiments":
+            pytest.skip("the weights come from elsewhere")
+        training = read(path.with_name(f"{source.parts[1]}.yml"))
+        assert training["name"] == path.stem.removesuffix("_tta").removesuffix("_test")
+        for label in ("g", "r"):
+            if f"network_{label}" in options:
+                assert options[f"network_{label}"] == training[f"network_{label}"]
+                assert options["path"][f"pretrain_network_{label}"] == (
+                    f"experiments/{training['name']}/models/net_{label}_latest.pth"
+                )
+
+    def test_no_file_uses_anchors(self) -> None:
+        # BasicSR pops keys out of blocks, and an alias is the same block
+        for path in sorted((ROOT / "options").rglob("*.yml")):
+            assert not re.search(r"(^|[\s\[{,:])[&*]\w", re.sub(r"#.*", "", path.read_text(encoding="utf-8"))), path
+
+
+def test_the_loader_knows_no_python_objects() -> None:
+    assert not [tag for tag in reader._Loader.yaml_constructors if tag and "python" in tag]
+    assert not [tag for tag in reader._Loader.yaml_multi_constructors if tag and "python" in tag]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reblur_plugin import options
@@ -23,6 +24,14 @@ def parser(program: str, description: str, example: str) -> argparse.ArgumentPar
     arguments.add_argument(
         "--force_yml", nargs="+", default=[], metavar="KEY=VALUE", help="change options: train:total_iter=1000"
     )
+    arguments.add_argument(
+        "--import",
+        dest="modules",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="import your own modules, whose classes register themselves with BasicSR",
+    )
     arguments.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # set by old launchers
     return arguments
 
@@ -32,6 +41,24 @@ def read_options(arguments: argparse.Namespace, is_train: bool) -> options.Optio
     chosen = options.override(options.read(arguments.opt), arguments.force_yml)
     options.check(chosen, is_train)
     return chosen
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Import a user's modules after BasicSR has been made importable, so that they can use its registries.
+
+    Raises:
+        OptionError: if there is no such module.
+    """
+    from reblur_plugin import host
+
+    host.prepare()
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise options.OptionError(
+                f"--import {name}: no module named {error.name!r}; start in your project's folder or install it"
+            ) from error
 
 
 def guarded(main: Callable[[], int]) -> int:

@@ -103,7 +103,7 @@ def _parse(text: str, source: str) -> Any:
 
 
 def merge(base: Options, changes: Mapping[str, Any]) -> Options:
-    """Return `base` with `changes` laid over it, block by block; one with another `type` replaces a block as a whole."""
+    """Return `base` with `changes` laid over it, block by block; another `type` replaces the whole block."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)

@@ -19,6 +19,7 @@ def main() -> int:
 
     from reblur_plugin.engine.testing import test
 
+    cli.import_modules(arguments.modules)
     test(options, Path.cwd(), arguments.launcher)
     return 0
 

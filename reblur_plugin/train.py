@@ -21,6 +21,7 @@ def main() -> int:
 
     from reblur_plugin.engine.training import train
 
+    cli.import_modules(arguments.modules)
     return 0 if train(options, Path.cwd(), arguments.launcher, arguments.auto_resume) else 130
 
 

@@ -1,0 +1,86 @@
+"""What the README shows runs as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reblur_plugin import checkpoints, options
+from reblur_plugin.archs.reblur_arch import ReblurNet
+
+_README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+_BLOCKS = re.findall(r"```(\w+)\n(.*?)```", _README, re.DOTALL)
+
+
+def block(language: str, containing: str) -> str:
+    (text,) = (text for kind, text in _BLOCKS if kind == language and containing in text)
+    return text
+
+
+def run(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "script.py").write_text(script, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "script.py", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+
+
+def test_the_script_for_a_basicsr_project_trains(tmp_path: Path, tiny_options: dict[str, Any]) -> None:
+    tiny_options["path"]["resume_state"] = None
+    (tmp_path / "o.yml").write_text(yaml.safe_dump(tiny_options))
+    done = run(block("python", "train_pipeline"), tmp_path, "-opt", "o.yml")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "experiments" / "tiny" / "models" / "net_r_latest.pth").is_file()
+
+
+def test_the_block_for_srmodel_trains(tmp_path: Path, tiny_options: dict[str, Any]) -> None:
+    checkpoints.save({"params": ReblurNet(num_blocks=2).state_dict()}, tmp_path / "net_r.pth")
+    train = {key: tiny_options["train"][key] for key in ("total_iter", "optim_g", "scheduler")}
+    stock = {**tiny_options, "model_type": "SRModel", "path": {"resume_state": None}}
+    stock["train"] = train | yaml.safe_load(block("yaml", "FrozenReblurLoss"))["train"]
+    stock["datasets"] = {"train": stock["datasets"]["train"]}
+    del stock["network_r"], stock["val"]
+    (tmp_path / "o.yml").write_text(yaml.safe_dump(stock))
+    done = run(block("python", "train_pipeline"), tmp_path, "-opt", "o.yml")
+    assert done.returncode == 0, done.stderr
+    assert "l_percep" in done.stderr
+
+
+def test_the_lines_that_adapt_run(tmp_path: Path) -> None:
+    networks = """
+import torch
+deblur_net, reblur_net = (torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+blurry = torch.rand(1, 3, 8, 8)
+"""
+    done = run(networks + block("python", "reblur_plugin.adapt"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list("012345")
+
+
+def test_every_option_file_that_it_names_exists(root: Path) -> None:
+    named = set(re.findall(r"options/(\w+)\.yml", _README)) | set(re.findall(r"`((?:gopro|reds)_\w+)`", _README))
+    for pattern in re.findall(r"`(gopro_\w+_\{n1,n2\}_tta)`", _README):
+        named |= {pattern.replace("{n1,n2}", blocks) for blocks in ("n1", "n2")}
+    assert len(named) > 15
+    assert [name for name in sorted(named) if not (root / "options" / f"{name}.yml").is_file()] == []
+
+
+@pytest.mark.parametrize("line", [line for _, text in _BLOCKS for line in text.splitlines() if "-opt options/" in line])
+def test_its_commands_name_files_that_pass_the_check(root: Path, line: str) -> None:
+    file = re.search(r"-opt (options/\w+\.yml)", line)
+    assert file is not None
+    read = options.read(root / file[1])
+    read["path"] = {}
+    options.check(read, is_train="reblur_plugin.train" in line)
+

@@ -277,7 +277,7 @@ class TestOverride:
             f'name=[__import__("os").mkdir("{target}")]',
             f'x"]; __import__("os").mkdir("{target}"); opt["y=1',
         ):
-            with pytest.raises(OptionError, match=r"--force_yml|unknown key"):
+            with pytest.raises(OptionError, match=r"--force_yml|unknown key|name: expected"):
                 check(override(copy.deepcopy(options), [entry]), True)
         assert not target.exists()
 

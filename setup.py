@@ -9,6 +9,7 @@ setup(
     packages=find_packages(include=["reblur_plugin*"]),
     install_requires=[
         "basicsr>=1.4.2",
+        "jsonschema",
         "lpips",
         "numpy",
         "opencv-python",
@@ -20,5 +21,5 @@ setup(
         "torchvision",  # imported by basicsr
         "tqdm",
     ],
-    extras_require={"test": ["mypy", "pytest", "ruff", "types-PyYAML"]},
+    extras_require={"test": ["mypy", "pytest", "ruff", "types-PyYAML", "types-jsonschema"]},
 )

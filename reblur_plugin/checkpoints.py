@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from reblur_plugin import __version__
 from reblur_plugin.errors import ReblurError
 
 
@@ -103,6 +105,35 @@ def load_weights(network: nn.Module, path: str | Path, key: str | None = None, s
             "check the network's type and options"
         )
     network.load_state_dict(weights, strict=strict)
+
+
+def origin(options: Mapping[str, Any], iteration: int) -> dict[str, Any]:
+    """Return what a checkpoint tells of its making, in plain values: options (as resolved), versions, seed, data."""
+    return {
+        "options": _plain(options.get("resolved", {})),
+        "versions": {"reblur_plugin": __version__, "torch": str(torch.__version__)},
+        "seed": options.get("manual_seed"),
+        "data": options.get("data_fingerprint"),
+        "iteration": iteration,
+    }
+
+
+def forget(states: Path, models: Path, keep: int) -> None:
+    """Delete all but the newest `keep` numbered training states and the networks that belong to the others."""
+    numbers = sorted(int(path.stem) for path in states.glob("*.state") if path.stem.isdigit())
+    for number in numbers[:-keep]:
+        (states / f"{number}.state").unlink()  # the state first: without it nobody looks for the networks
+        for path in models.glob(f"net_?_{number}.pth"):
+            path.unlink()
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` as what loads without running code."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def _shapes(name: str, own: dict[str, Tensor], weights: dict[str, Tensor]) -> str:

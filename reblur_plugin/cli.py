@@ -19,7 +19,7 @@ def parser(program: str, description: str, example: str) -> argparse.ArgumentPar
     )
     arguments.add_argument("-opt", "--opt", type=Path, required=True, metavar="FILE", help="option file (YAML)")
     arguments.add_argument(
-        "--launcher", choices=("none", "pytorch"), default="none", help="pytorch: started by torchrun"
+        "--launcher", choices=("none", "pytorch", "slurm"), default="none", help="pytorch: by torchrun, slurm: by srun"
     )
     arguments.add_argument(
         "--force_yml", nargs="+", default=[], metavar="KEY=VALUE", help="change options: train:total_iter=1000"

@@ -5,39 +5,27 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from reblur_plugin import schema
 from reblur_plugin.errors import ReblurError
 
 Options = dict[str, Any]
 
-_NETWORKS = ("g", "r", "d")
-_KEYS: dict[str, frozenset[str]] = {
-    "": frozenset(
-        ["name", "model_type", "scale", "num_gpu", "manual_seed", "datasets", "path", "train", "val", "logger"]
-        + ["dist_params", "find_unused_parameters"]
-        + [f"network_{label}" for label in _NETWORKS]
-    ),
-    "path": frozenset(
-        ["resume_state", "ignore_resume_networks"]
-        + [f"{key}_{label}" for key in ("param_key", "strict_load") for label in _NETWORKS]
-        + [f"pretrain_network_{label}" for label in _NETWORKS]
-    ),
-    "train": frozenset(
-        ["total_iter", "warmup_iter", "ema_decay", "amp", "channels_last", "grad_clip", "scheduler"]
-        + ["pixel_opt", "perceptual_opt", "gan_opt", "reblur_opt"]
-        + [f"{key}_{label}" for key in ("optim", "scheduler") for label in _NETWORKS]
-    ),
-    "val": frozenset(["val_freq", "save_img", "suffix", "pbar", "metrics", "tta", "input_metrics", "comparison"]),
-    "val: tta": frozenset(["steps", "lr", "optimizer", "target", "histogram"]),
-    "logger": frozenset(["print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"]),
+_PHASES = ("train", "val", "val_...", "test", "test_...")
+# Which way each metric points, where an option file doesn't say.
+KNOWN_BETTER = {
+    "calculate_psnr": "higher",
+    "calculate_ssim": "higher",
+    "calculate_niqe": "lower",
+    "reblur_ssim": "higher",
+    "reblur_lpips": "lower",
+    "reblur_niqe": "lower",
 }
-_REQUIRED = ("name", "model_type", "datasets", "network_g", "path")
-_REQUIRED_IN_TRAINING = ("train", "logger")
-_PHASES = ("train", "val", "test")
 
 
 class OptionError(ReblurError):
@@ -50,7 +38,9 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
+            key = self.construct_object(key_node)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands twice", key_node.start_mark
@@ -59,9 +49,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads: text that looks like 1e-4 gets quotes."""
+
+
+for _yaml in (_Loader, _Dumper):
+    _yaml.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
 
 
 def read(path: Path) -> Options:
@@ -86,8 +81,11 @@ def _read(path: Path, above: tuple[Path, ...]) -> Options:
     if not isinstance(options, dict):
         raise OptionError(f"{path}: expected keys and values, got {type(options).__name__}; see options/ for examples")
     bases = options.pop("_base_", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(base and isinstance(base, str) for base in bases):
+        raise OptionError(f"{path}: _base_: expected a file's name or a list of them, got {bases!r}")
     merged: Options = {}
-    for base in [bases] if isinstance(bases, str) else bases:
+    for base in bases:
         merged = merge(merged, _read(path.parent / str(base), (*above, path.resolve())))
     return merge(merged, options)
 
@@ -98,7 +96,7 @@ def _parse(text: str, source: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
         raise OptionError(f"{source}{where}: expected plain YAML, but {problem}") from error
 
 
@@ -136,51 +134,55 @@ def override(options: Options, entries: Iterable[str]) -> Options:
 
 
 def check(options: Options, is_train: bool) -> None:
-    """Check keys, numbers and files before anything is built or created.
+    """Check keys, values and files before anything is built or created.
 
     Raises:
         OptionError: with all problems at once.
     """
-    problems = [*_check_sections(options, is_train), *_check_datasets(options, is_train), *_check_files(options)]
-    if not problems and is_train:
-        problems = _check_training(options)
-    if problems:
-        raise OptionError("; ".join(problems))
+    found = problems(options, is_train)
+    if found:
+        raise OptionError("; ".join(found))
 
 
-def _check_sections(options: Options, is_train: bool) -> list[str]:
-    required = _REQUIRED + (_REQUIRED_IN_TRAINING if is_train else ())
-    problems = [f"{key}: missing" for key in required if options.get(key) is None]
-    for section, known in _KEYS.items():
-        block: Any = options
-        for part in section.split(": ") if section else ():
-            block = block.get(part) if isinstance(block, dict) else None
-        if block is None:
-            continue
-        if not isinstance(block, dict):
-            problems.append(f"{section}: expected a block of keys, got {block!r}")
-            continue
-        prefix = f"{section}: " if section else ""
-        problems += [f"{prefix}{key}: unknown key{suggest(key, known)}" for key in block if key not in known]
-    name = options.get("name")
-    if name is not None and (not isinstance(name, str) or not re.fullmatch(r"[\w.+-]+", name)):
-        problems.append(f"name: expected letters, digits, _ . + -, got {name!r}")
-    return problems
+def problems(options: Options, is_train: bool) -> list[str]:
+    """Return a sentence for each problem that can be told without loading torch or data."""
+    own_model = options.get("model_type") in (None, "ReblurModel")
+    found = _against_schema(options, schema.training(own_model) if is_train else schema.test(own_model))
+    found += _check_files(options)
+    if is_train:
+        found += _check_training(options, own_model)
+    return found + _check_validation(options)
 
 
-def _check_datasets(options: Options, is_train: bool) -> list[str]:
-    datasets = options.get("datasets")
-    if not isinstance(datasets, dict):
-        return []
-    problems = []
-    for phase, block in datasets.items():
-        if str(phase).split("_")[0] not in _PHASES:
-            problems.append(f"datasets: {phase}: expected train, val, val_..., test or test_...")
-        elif not isinstance(block, dict) or "type" not in block:
-            problems.append(f"datasets: {phase}: type: missing, e.g. DeblurPairDataset")
-    if is_train and "train" not in datasets:
-        problems.append("datasets: train: missing")
-    return problems
+def _against_schema(options: Options, rules: dict[str, Any]) -> list[str]:
+    validator = _validator()(rules)
+    found: dict[str, None] = {}  # in order, each once
+    for error in sorted(validator.iter_errors(options), key=lambda error: list(map(str, error.absolute_path))):
+        where = ": ".join(map(str, error.absolute_path))
+        prefix = f"{where}: " if where else ""
+        if error.validator == "required":
+            found |= {f"{prefix}{key}: missing": None for key in error.validator_value if key not in error.instance}
+        elif error.validator == "additionalProperties":
+            known = error.schema.get("properties") or _PHASES
+            patterns = error.schema.get("patternProperties", {})
+            for key in error.instance:
+                if key not in known and not any(re.search(pattern, str(key)) for pattern in patterns):
+                    found[f"{prefix}{key}: unknown key{suggest(key, known)}"] = None
+        else:
+            found[f"{prefix}expected {error.schema.get('title', error.message)}, got {error.instance!r}"] = None
+    return list(found)
+
+
+@cache
+def _validator() -> Any:
+    import jsonschema  # only where options are checked: --help needs none
+
+    def is_integer(_: Any, value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool)  # 1e5 is a number, not a count
+
+    base = jsonschema.Draft202012Validator
+    checker = base.TYPE_CHECKER.redefine("integer", is_integer)
+    return jsonschema.validators.extend(base, type_checker=checker)
 
 
 def _check_files(options: Options) -> list[str]:
@@ -190,26 +192,88 @@ def _check_files(options: Options) -> list[str]:
     return [
         f"path: {key}: no such file {value}"
         for key, value in path.items()
-        if (key.startswith("pretrain_network") or key == "resume_state") and value
+        if (str(key).startswith("pretrain_network") or key == "resume_state") and value
         if not Path(str(value)).expanduser().is_file()
     ]
 
 
-def _check_training(options: Options) -> list[str]:
-    train, logger = options["train"], options["logger"]
-    counts = {
-        "train: total_iter": train.get("total_iter"),
-        "logger: print_freq": logger.get("print_freq"),
-        "logger: save_checkpoint_freq": logger.get("save_checkpoint_freq"),
-        "datasets: train: batch_size_per_gpu": options["datasets"]["train"].get("batch_size_per_gpu"),
-    }
-    if options.get("val"):
-        counts["val: val_freq"] = options["val"].get("val_freq")
-    return [
-        f"{key}: expected a whole number > 0, got {value!r}"
-        for key, value in counts.items()
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1
+def _check_training(options: Options, own_model: bool) -> list[str]:
+    """Return what no single key shows: numbers that contradict each other."""
+    train, datasets = options.get("train"), options.get("datasets")
+    if not isinstance(train, dict) or not isinstance(datasets, dict):
+        return []
+    if "train" not in datasets:
+        return ["datasets: train: missing"]
+    found = []
+    lengths = [key for key in ("total_iter", "total_epoch") if key in train]
+    if own_model and len(lengths) != 1:
+        found.append(f"train: expected one of total_iter and total_epoch, got {' and '.join(lengths) or 'none'}")
+    total = train.get("total_iter")
+    for key, block in train.items():
+        steps = block.get("milestones") if str(key).startswith("scheduler") and isinstance(block, dict) else None
+        if isinstance(steps, list) and isinstance(total, int):
+            beyond = [step for step in steps if isinstance(step, int) and step > total]
+            found += [f"train: {key}: milestones: {step} lies beyond total_iter {total}; lower it" for step in beyond]
+    data = datasets["train"] if isinstance(datasets["train"], dict) else {}
+    batch, parts = data.get("batch_size_per_gpu"), train.get("accumulate", 1)
+    if own_model and data and "batch_size_per_gpu" not in data:
+        found.append("datasets: train: batch_size_per_gpu: missing")
+    elif isinstance(batch, int) and isinstance(parts, int) and parts > 0 and batch % parts:
+        found.append(f"train: accumulate: expected a divisor of batch_size_per_gpu {batch}, got {parts}")
+    return found
+
+
+def _check_validation(options: Options) -> list[str]:
+    val = options.get("val")
+    metrics = val.get("metrics") if isinstance(val, dict) else None
+    if not isinstance(val, dict) or not isinstance(metrics, dict):
+        return []
+    found = [
+        f"val: metrics: {name}: better: missing; say higher or lower, so that the best result is known"
+        for name, block in metrics.items()
+        if isinstance(block, dict) and "better" not in block and block.get("type") not in KNOWN_BETTER
     ]
+    found += [
+        f"val: metrics: {name}: better: expected higher or lower, got {block['better']!r}"
+        for name, block in metrics.items()
+        if isinstance(block, dict) and block.get("better", "higher") not in ("higher", "lower")
+    ]
+    best = val.get("best")
+    if best is not None and best not in metrics:
+        found.append(f"val: best: expected a name under val: metrics{suggest(best, metrics)[1:]}")
+    names = [block.get("name") for block in (options.get("datasets") or {}).values() if isinstance(block, dict)]
+    found += [
+        f"datasets: two sets are named {name!r}; give each its own name, they share a folder of results"
+        for name in sorted({str(name) for name in names if name is not None and names.count(name) > 1})
+    ]
+    return found
+
+
+def in_iterations(options: Options, images: int, processes: int) -> Options:
+    """Return training options with epochs and percentages turned into iterations.
+
+    An epoch is `images` // (`batch_size_per_gpu` * `processes`) iterations, as in the paper's framework.
+
+    Raises:
+        OptionError: if the data set is smaller than a batch.
+    """
+    train = dict(options["train"])
+    batch = options["datasets"]["train"]["batch_size_per_gpu"] * processes
+    if images < batch:
+        raise OptionError(
+            f"datasets: train: batch_size_per_gpu: expected at most the {images} images there are, got {batch} "
+            f"over {processes} process{'es' if processes > 1 else ''}; lower it"
+        )
+    if "total_epoch" in train:
+        train["total_iter"] = train.pop("total_epoch") * (images // batch)
+    for key in [key for key in train if key.startswith("scheduler")]:
+        block = dict(train[key])
+        block["milestones"] = [
+            round(float(step[:-1]) / 100 * train["total_iter"]) if isinstance(step, str) else step
+            for step in block.get("milestones", [])
+        ]
+        train[key] = block
+    return {**options, "train": train}
 
 
 def suggest(name: Any, known: Iterable[str]) -> str:
@@ -221,4 +285,4 @@ def suggest(name: Any, known: Iterable[str]) -> str:
 
 def write(options: Options, path: Path) -> None:
     """Write `options` as YAML, in their order."""
-    path.write_text(yaml.safe_dump(options, sort_keys=False), encoding="utf-8")
+    path.write_text(yaml.dump(options, Dumper=_Dumper, sort_keys=False), encoding="utf-8")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to deblurred photographs: sets up, trains a small M_D and M_R, adapts to photographs they never saw.
 set -euo pipefail
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} # threads that wait leave the cores to others
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=$("$root/scripts/setup.sh")

@@ -83,4 +83,3 @@ def test_its_commands_name_files_that_pass_the_check(root: Path, line: str) -> N
     read = options.read(root / file[1])
     read["path"] = {}
     options.check(read, is_train="reblur_plugin.train" in line)
-

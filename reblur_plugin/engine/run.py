@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,14 @@ def start(options: Options, root: Path, is_train: bool, launcher: str) -> Option
         options: as checked by `options.check`; not changed.
         root: folder of experiments/, results/ and tb_logger/.
         is_train: training or test.
-        launcher: "none" or "pytorch" (torchrun; NCCL with CUDA, else gloo).
+        launcher: "none", "pytorch" (torchrun) or "slurm" (srun); NCCL with CUDA, else gloo.
     """
     opt: Options = {**options, "path": dict(options["path"]), "val": dict(options.get("val") or {})}
+    opt["resolved"] = options
     opt |= {"is_train": is_train, "root_path": str(root), "auto_resume": False}
     opt["dist"] = launcher != "none"
+    if launcher == "slurm":
+        _slurm_to_torchrun()
     opt["rank"], opt["world_size"] = _join(options.get("dist_params") or {}) if opt["dist"] else (0, 1)
     available = torch.cuda.device_count()
     wanted = options.get("num_gpu", "auto")
@@ -60,7 +64,7 @@ def seed_everything(seed: int) -> None:
 
 
 def open_folders(opt: Options, options: Options, archive: bool) -> logging.Logger:
-    """Create the experiment's folders, store the resolved options beside the results, and return the logger.
+    """Create the experiment's folders, store the resolved options there, and return the logger.
 
     Called last, when everything has been built. With `archive` an older experiment of that name moves aside.
     """
@@ -93,6 +97,20 @@ def finish(logger: logging.Logger) -> None:
         torch.distributed.destroy_process_group()
 
 
+def _slurm_to_torchrun() -> None:
+    """Name slurm's numbers as torchrun does. The first node of the job is where processes meet."""
+    try:
+        nodes = os.environ["SLURM_NODELIST"]
+        names = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
+        os.environ |= {name: os.environ[source] for name, source in names.items()}
+    except KeyError as error:
+        raise OptionError(f"--launcher slurm: {error.args[0]} isn't set; start with srun") from error
+    if "MASTER_ADDR" not in os.environ:
+        shown = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+        os.environ["MASTER_ADDR"] = shown.stdout.split()[0]
+    os.environ.setdefault("MASTER_PORT", "29500")
+
+
 def _join(dist_params: Options) -> tuple[int, int]:
     if "RANK" not in os.environ:
         raise OptionError(
@@ -101,8 +119,8 @@ def _join(dist_params: Options) -> tuple[int, int]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    backend = dist_params.get("backend", "nccl" if cuda else "gloo")
-    torch.distributed.init_process_group(backend if cuda else "gloo", timeout=_COLLECTIVE_TIMEOUT)
+    backend = dist_params.get("backend", "nccl") if cuda else "gloo"
+    torch.distributed.init_process_group(backend, timeout=_COLLECTIVE_TIMEOUT)
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -17,7 +19,8 @@ from reblur_plugin import checkpoints, host, registration
 from reblur_plugin.data.pair_dataset import DrawSampler
 from reblur_plugin.engine import run
 from reblur_plugin.engine.components import check_components
-from reblur_plugin.options import OptionError, Options
+from reblur_plugin.models.validation import try_metrics
+from reblur_plugin.options import Options, in_iterations
 
 host.prepare()
 
@@ -32,35 +35,71 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
     Args:
         options: from `options.read` and `options.check`.
         root: folder that gets experiments/ and tb_logger/.
-        launcher: "none", or "pytorch" under torchrun.
-        auto_resume: go on from the newest training state of this experiment, if there is one.
+        launcher: "none", "pytorch" under torchrun, or "slurm" under srun.
+        auto_resume: go on from the newest whole training state of this experiment, if there is one.
 
     Raises:
-        ReblurError: for everything that is wrong with options, data or checkpoints, before anything is created.
+        ReblurError: for everything that is wrong with options, data or checkpoints, before anything is created; and
+            for a disk that refuses or losses that aren't finite while it runs.
     """
     registration.register()
     check_components(options)
     opt = run.start(options, root, True, launcher)
-    state = _resume_state(opt, auto_resume)
     datasets = {name: build_dataset(block) for name, block in opt["datasets"].items()}
+    resolved = in_iterations(options, len(datasets["train"]), opt["world_size"])
+    opt |= {"train": resolved["train"], "resolved": resolved, "data_fingerprint": datasets["train"].fingerprint()}
+    state, skipped = _resume_state(opt, auto_resume)
     model = build_model(opt)
-    iteration = 0
     if state:
         model.resume_training(state)
-        iteration = state["iter"]
-    batches = iter(_loader(datasets["train"], opt, iteration))
     validated = [dataset for name, dataset in datasets.items() if name != "train"]
-    logger = run.open_folders(opt, options, archive=state is None)
+    if opt["val"] and opt["rank"] == 0:
+        for dataset in validated:
+            try_metrics(dataset, opt)
+    progress = Progress(opt, len(datasets["train"]), state)
+    batches = iter(_loader(datasets["train"], opt, progress.draws))
+    logger = run.open_folders(opt, resolved, archive=state is None)
+    for note in skipped:
+        logger.warning(note)
     writer = None
     if opt["logger"].get("use_tb_logger") and opt["rank"] == 0:
         writer = init_tb_logger(str(root / "tb_logger" / opt["name"]))
     try:
         with _interruptible() as stopped, logging_redirect_tqdm([logger]):
-            return _loop(opt, model, batches, validated, iteration, writer, logger, stopped)
+            return _loop(opt, model, batches, validated, progress, writer, logger, stopped)
     finally:
         if writer:
             writer.close()
         run.finish(logger)
+
+
+class Progress:
+    """Where a run stands: iterations done and images drawn."""
+
+    def __init__(self, opt: Options, images: int, state: dict[str, Any] | None) -> None:
+        self.total: int = opt["train"]["total_iter"]
+        self.images = images
+        self.batch: int = opt["datasets"]["train"]["batch_size_per_gpu"] * opt["world_size"]
+        self.iteration: int = state["iter"] if state else 0
+        self.draws: int = state["draws"] if state else 0  # not iteration * batch: the batch may have changed
+
+    def advance(self) -> None:
+        """Count one iteration."""
+        self.iteration += 1
+        self.draws += self.batch
+
+    @property
+    def epoch(self) -> int:
+        """How often all images have been seen."""
+        return self.draws // self.images
+
+    def describe(self) -> str:
+        """Return the plan in a sentence, in iterations and in epochs."""
+        epoch = self.images // self.batch
+        return (
+            f"{self.images} training images, {self.batch} a batch, {epoch} iterations an epoch: {self.total} "
+            f"iterations = {self.total / epoch:.1f} epochs; starting after iteration {self.iteration}"
+        )
 
 
 def _loop(
@@ -68,82 +107,128 @@ def _loop(
     model: Any,
     batches: Iterator[Any],
     validated: list[Any],
-    iteration: int,
+    progress: Progress,
     writer: Any,
-    logger: Any,
+    logger: logging.Logger,
     stopped: list[str],
 ) -> bool:
-    total = opt["train"]["total_iter"]
-    images = len(batches._dataset)  # type: ignore[attr-defined]
-    batch = opt["datasets"]["train"]["batch_size_per_gpu"] * opt["world_size"]
-    logger.info("%d training images, %d a batch, %d iterations, starting at %d", images, batch, total, iteration)
-    messages = MessageLogger({**opt, "logger": {"use_tb_logger": False, **opt["logger"]}}, iteration + 1, writer)
-    messages.reset_start_time()
+    logger.info(progress.describe())
+    logger.info("Learning rates: %s; schedule: %s", model.get_current_learning_rate(), opt["train"].get("scheduler"))
+    messages = MessageLogger(
+        {**opt, "logger": {"use_tb_logger": False, **opt["logger"]}}, progress.iteration + 1, writer
+    )
     data_timer, step_timer = AvgTimer(), AvgTimer()
-    with tqdm(total=total, initial=iteration, unit="it", mininterval=1, disable=opt["rank"] != 0) as bar:
-        while iteration < total and not stopped:
+    total, frequency = progress.total, opt["logger"]["print_freq"]
+    with tqdm(total=total, initial=progress.iteration, unit="it", mininterval=1, disable=opt["rank"] != 0) as bar:
+        while progress.iteration < total and not _agreed(stopped, opt, progress.iteration % frequency == 0):
             data_timer.start()
             data = next(batches)
             data_timer.record()
-            iteration += 1
+            progress.advance()
+            iteration = progress.iteration
             model.update_learning_rate(iteration, warmup_iter=opt["train"].get("warmup_iter", -1))
             model.feed_data(data)
             model.optimize_parameters(iteration)
             step_timer.record()
             bar.update()
-            if iteration % opt["logger"]["print_freq"] == 0:
-                log = {"epoch": iteration * batch // images, "iter": iteration}
-                log |= {"lrs": model.get_current_learning_rate(), "time": step_timer.get_avg_time()}
-                messages(log | {"data_time": data_timer.get_avg_time()} | model.get_current_log())
+            if iteration % frequency == 0:
+                numbers = model.get_current_log()
+                log = {"epoch": progress.epoch, "iter": iteration, "lrs": model.get_current_learning_rate()}
+                log |= {"time": step_timer.get_avg_time(), "data_time": data_timer.get_avg_time()}
+                messages(log | numbers)
+                bar.set_postfix_str(_summary(numbers, opt))
             if iteration % opt["logger"]["save_checkpoint_freq"] == 0 or iteration == total:
-                model.save(iteration * batch // images, iteration)
+                _save(model, progress)
             if opt["val"] and (iteration % opt["val"]["val_freq"] == 0 or iteration == total):
                 for dataset in validated:
                     model.validation(DataLoader(dataset), iteration, writer, opt["val"].get("save_img", False))
-    if iteration < total:
-        model.save(iteration * batch // images, iteration)
-        logger.info("%s: saved iteration %d; go on with --auto_resume", stopped[0], iteration)
+    if progress.iteration < total:
+        _save(model, progress)
+        logger.info("%s: saved iteration %d; go on with --auto_resume", stopped[0], progress.iteration)
         return False
     model.save(-1, -1)
     logger.info("Trained %d iterations; networks are in %s", total, opt["path"]["models"])
     return True
 
 
-def _loader(dataset: Any, opt: Options, iteration: int) -> DataLoader[Any]:
-    """Return the endless loader of training batches, from the first one that `iteration` iterations haven't seen."""
+def _save(model: Any, progress: Progress) -> None:
+    model.opt["draws"] = progress.draws
+    model.save(progress.epoch, progress.iteration)
+
+
+def _summary(numbers: dict[str, float], opt: Options) -> str:
+    """Return what a person wants to see beside the progress bar."""
+    shown = {"l_g_pix": "L1", "l_g_reblur": "reblur", "rho": "rho"}
+    parts = [f"{name} {numbers[key]:.4f}" for key, name in shown.items() if key in numbers]
+    if opt["num_gpu"]:
+        parts.append(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+    return ", ".join(parts)
+
+
+def _agreed(stopped: list[str], opt: Options, is_time: bool) -> bool:
+    """Return whether to stop. Several processes ask each other now and then, so that none waits for another."""
+    if not opt["dist"]:
+        return bool(stopped)
+    if not is_time:
+        return False
+    flag = torch.tensor(float(bool(stopped)), device="cuda" if opt["num_gpu"] else "cpu")
+    torch.distributed.all_reduce(flag)
+    if flag and not stopped:
+        stopped.append("another process")
+    return bool(flag)
+
+
+def _loader(dataset: Any, opt: Options, draws: int) -> DataLoader[Any]:
+    """Return the endless loader of training batches, from the first one that `draws` drawn images don't cover."""
     block = opt["datasets"]["train"]
-    size, workers = block["batch_size_per_gpu"], block.get("num_worker_per_gpu", 0)
-    if len(dataset) < size:
-        raise OptionError(
-            f"datasets: train: batch_size_per_gpu: expected at most the {len(dataset)} images there are, got {size}"
-        )
-    sampler = DrawSampler(
-        len(dataset), opt["manual_seed"], iteration * size * opt["world_size"], opt["rank"], opt["world_size"]
-    )
+    workers = block.get("num_worker_per_gpu", 0)
     return DataLoader(
         dataset,
-        size,
-        sampler=sampler,
+        block["batch_size_per_gpu"],
+        sampler=DrawSampler(len(dataset), opt["manual_seed"], draws, opt["rank"], opt["world_size"]),
         num_workers=workers,
         pin_memory=opt["num_gpu"] > 0,
         persistent_workers=workers > 0,
     )
 
 
-def _resume_state(opt: Options, auto_resume: bool) -> dict[str, Any] | None:
-    """Return the training state to go on from, if any, with `pretrain_network_*` pointing at the networks beside it."""
-    path = opt["path"].get("resume_state")
-    if auto_resume and not path:
+def _resume_state(opt: Options, auto_resume: bool) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the training state to go on from, if any, and a note on each newer one that had to be skipped.
+
+    `pretrain_network_*` then point at the networks beside the state.
+    """
+    if opt["path"].get("resume_state"):
+        return _take_up(opt, Path(opt["path"]["resume_state"]).expanduser()), []
+    notes: list[str] = []
+    if auto_resume:
         states = Path(opt["path"]["training_states"]).glob("*.state")
-        path = max((state for state in states if state.stem.isdigit()), key=lambda state: int(state.stem), default=None)
-    if not path:
-        return None
+        numbered = [state for state in states if state.stem.isdigit()]
+        for path in sorted(numbered, key=lambda state: int(state.stem), reverse=True):
+            try:
+                return _take_up(opt, path), notes
+            except checkpoints.CheckpointError as error:
+                notes.append(f"skipped {path.name}: {error}")
+    return None, notes
+
+
+def _take_up(opt: Options, path: Path) -> dict[str, Any]:
+    """Return a training state whose networks are there and whole.
+
+    Raises:
+        CheckpointError: if one of its files isn't.
+    """
     state = checkpoints.load(path)
-    models = Path(path).resolve().parent.parent / "models"
+    missing = {"iter", "draws", "updaters", "best", "rng"} - state.keys()
+    if missing:
+        raise checkpoints.CheckpointError(f"{path}: expected a training state of ours, but {min(missing)} is missing")
+    frozen = ("g",) if opt["train"].get("freeze_deblur_net") else ()
+    networks: dict[str, str] = {}
     for label in ("g", "r", "d"):
-        if opt.get(f"network_{label}"):
-            opt["path"][f"pretrain_network_{label}"] = str(models / f"net_{label}_{state['iter']}.pth")
-            opt["path"][f"param_key_{label}"] = "params"
+        if opt.get(f"network_{label}") and label not in frozen:
+            network = path.resolve().parent.parent / "models" / f"net_{label}_{state['iter']}.pth"
+            checkpoints.state_dict(network, "params")
+            networks |= {f"pretrain_network_{label}": str(network), f"param_key_{label}": "params"}
+    opt["path"] |= networks
     return state
 
 

@@ -9,15 +9,15 @@
 | L         | `finest(self.output)` |   | Algorithm 1     | `val: tta`                         |
 
 Without `network_r` M_D is trained by L_1 (and VGG, Adv) alone. All networks have an optimiser (`optim_g`, `optim_r`,
-`optim_d`), a scheduler (`scheduler`, or `scheduler_r` for its own) and a gradient scaler of their own.
+`optim_d`), a scheduler (`scheduler`, or `scheduler_r` for its own) and a gradient scaler of their own (`Updater`).
 """
 
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,11 @@ from reblur_plugin.core.objectives import (
     reblurring_module_loss,
     sharp_reference_image,
 )
-from reblur_plugin.errors import ReblurError
 from reblur_plugin.losses.reblur_loss import BlurLoss, ReblurLoss, SharpLoss
-from reblur_plugin.models.collapse import CollapseWatch
-from reblur_plugin.models.schedule import MultiStepDecay, PiecewiseLinear
+from reblur_plugin.models.schedule import PiecewiseLinear
+from reblur_plugin.models.updater import ReblurModelError, Updater
 from reblur_plugin.models.validation import validate
+from reblur_plugin.models.watch import CollapseWatch, FiniteWatch
 
 host.prepare()
 
@@ -52,11 +52,22 @@ from basicsr.utils import get_root_logger  # noqa: E402
 
 ORDERS = ("reblur_first", "deblur_first")
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_SCALE = 1024.0  # first loss scale under fp16, as in the first author's code
 
 
-class ReblurModelError(ReblurError):
-    """Options that ReblurModel can't follow; the message names the key."""
+@dataclass
+class Part:
+    """A part of a batch; with `accumulate` 1 it is the batch.
+
+    Attributes:
+        blurry, sharp: B and S.
+        output: M_D(B) with its graph, until M_D has been updated by it.
+        deblurred: L without graph.
+    """
+
+    blurry: Tensor
+    sharp: Tensor
+    output: Any = None
+    deblurred: Any = None
 
 
 class ReblurModel(BaseModel):
@@ -64,19 +75,22 @@ class ReblurModel(BaseModel):
 
     `train: reblur_opt` holds `loss_weight` (lambda, 1), `sharp_reference` (pseudo | real | none, Table 4),
     `sharp_weight` (1, or a schedule [[iteration, weight], ...]; D10) and `order` (reblur_first | deblur_first; D9).
-    `train: amp` is bf16, fp16 or auto (bf16 where it is fast); `train: channels_last` true is faster on most devices;
-    `train: grad_clip` limits the norm of each network's gradient; `train: ema_decay` as in BasicSR.
+    Further keys of `train`: `amp` (bf16, fp16 or auto: bf16 where it is fast), `channels_last` (true is faster on most
+    devices), `accumulate` (compute a batch in so many parts), `grad_clip` (limits the norm of each network's gradient),
+    `freeze_deblur_net` (train M_R alone: Table 1), `ema_decay` as in BasicSR.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
         super().__init__(opt)
         channels_last = (opt.get("train") or {}).get("channels_last", False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.frozen_g = self.is_train and bool(opt["train"].get("freeze_deblur_net"))
         self.net_g = self._build("g")
         self.net_r: Any = self._build("r") if opt.get("network_r") else None
         self.net_d: Any = self._build("d") if opt.get("network_d") and self.is_train else None
         self.log_dict: dict[str, Tensor] = {}
         self.gt: Any = None
+        self.iteration = 0
         if self.is_train:
             self.init_training_settings()
         tta = (opt.get("val") or {}).get("tta")
@@ -87,25 +101,22 @@ class ReblurModel(BaseModel):
     # ---- set-up ----------------------------------------------------------------------------------------------------
 
     def init_training_settings(self) -> None:
-        """Build losses, optimisers, schedulers and scalers."""
+        """Build losses and, for each network, what updates it."""
         train = self.opt["train"]
         self.amp_dtype = self._amp_dtype(train.get("amp"))
         self.ema_decay = train.get("ema_decay", 0)
         if self.ema_decay > 0:
-            self.net_g_ema = copy.deepcopy(self.get_bare_model(self.net_g)).eval().requires_grad_(False)
-            path = self.opt["path"].get("pretrain_network_g")
-            if path and "params_ema" in checkpoints.load(path):
-                checkpoints.load_weights(
-                    self.net_g_ema, path, "params_ema", self.opt["path"].get("strict_load_g", True)
-                )
+            self._init_average()
         self._init_losses(train)
-        self.setup_optimizers()
-        self.setup_schedulers()
-        enabled = self.amp_dtype is torch.float16
-        self.scalers = {
-            label: torch.amp.GradScaler(self.device.type, init_scale=_SCALE, enabled=enabled)
-            for label in self.optimizer_of
+        self.finite = FiniteWatch(self.device)
+        networks = {"g": None if self.frozen_g else self.net_g, "r": self.net_r, "d": self.net_d}
+        self.updaters = {
+            label: Updater(label, network.train(), train, self.amp_dtype is torch.float16)
+            for label, network in networks.items()
+            if network is not None
         }
+        self.optimizers = [updater.optimizer for updater in self.updaters.values()]
+        self.schedulers = [updater.scheduler for updater in self.updaters.values()]
 
     def _amp_dtype(self, amp: str | None) -> torch.dtype | None:
         """Return the low precision that `train: amp` names; "auto" takes bf16 where the device has units for it."""
@@ -115,6 +126,12 @@ class ReblurModel(BaseModel):
         if amp is not None and amp not in _AMP:
             raise ReblurModelError(f"train: amp: expected bf16, fp16, auto or nothing, got {amp!r}")
         return None if amp is None else _AMP[amp]
+
+    def _init_average(self) -> None:
+        self.net_g_ema = copy.deepcopy(self.get_bare_model(self.net_g)).eval().requires_grad_(False)
+        path = self.opt["path"].get("pretrain_network_g")
+        if path and "params_ema" in checkpoints.load(path):
+            checkpoints.load_weights(self.net_g_ema, path, "params_ema", self.opt["path"].get("strict_load_g", True))
 
     def _init_losses(self, train: dict[str, Any]) -> None:
         self.cri_pix = self._loss(train, "pixel_opt")
@@ -127,6 +144,10 @@ class ReblurModel(BaseModel):
             raise ReblurModelError("train: reblur_opt and network_r belong together; give both or none")
         if not any((self.cri_pix, self.cri_perceptual, reblur)):
             raise ReblurModelError("train: no loss for M_D; give pixel_opt (L1), reblur_opt or perceptual_opt")
+        if self.frozen_g and not (reblur and self.opt["path"].get("pretrain_network_g")):
+            raise ReblurModelError(
+                "train: freeze_deblur_net: trains M_R on a trained M_D; give reblur_opt and path: pretrain_network_g"
+            )
         if reblur:
             self._init_reblur_losses(dict(reblur))
 
@@ -159,69 +180,28 @@ class ReblurModel(BaseModel):
         network = build_network(self.opt[f"network_{label}"])
         path = self.opt["path"].get(f"pretrain_network_{label}")
         if path:
-            # In training the raw weights go on; a test takes the averaged ones where there are some.
-            key = self.opt["path"].get(f"param_key_{label}") or self._raw_key(path)
+            # In training the raw weights go on; a test, and a frozen M_D, take the averaged ones where there are some.
+            raw = self.is_train and not (label == "g" and self.frozen_g) and "params" in checkpoints.load(path)
+            key = self.opt["path"].get(f"param_key_{label}") or ("params" if raw else None)
             checkpoints.load_weights(network, path, key, self.opt["path"].get(f"strict_load_{label}", True))
             get_root_logger().info(f"Loaded net_{label} from {path} ({key or 'params_ema or params'}).")
         elif not self.is_train:
             raise ReblurModelError(f"path: pretrain_network_{label}: missing; a test needs a checkpoint")
         count = sum(parameter.numel() for parameter in network.parameters())
         get_root_logger().info(f"net_{label}: {type(network).__name__}, {count:,} parameters.")
+        if label == "g" and self.frozen_g:
+            network.eval().requires_grad_(False)
         return self.model_to_device(network.to(memory_format=self.memory_format))
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Move a network to the device; under torchrun let its gradients be averaged over the processes."""
         net = net.to(self.device)
-        if not self.opt["dist"] or not any(parameter.requires_grad for parameter in net.parameters()):
+        if not (self.opt["dist"] and self.is_train) or not any(p.requires_grad for p in net.parameters()):
             return net
         devices = [torch.cuda.current_device()] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(
             net, device_ids=devices, find_unused_parameters=self.opt.get("find_unused_parameters", False)
         )
-
-    def _raw_key(self, path: str) -> str | None:
-        return "params" if self.is_train and "params" in checkpoints.load(path) else None
-
-    def setup_optimizers(self) -> None:
-        """Build one optimiser for each network, from `optim_g`, `optim_r`, `optim_d`."""
-        networks = {"g": self.net_g, "r": self.net_r, "d": self.net_d}
-        self.optimizer_of: dict[str, torch.optim.Optimizer] = {}
-        for label, network in networks.items():
-            if network is None:
-                continue
-            network.train()
-            options = dict(self.opt["train"].get(f"optim_{label}") or {})
-            if not options:
-                raise ReblurModelError(f"train: optim_{label}: missing; e.g. {{type: Adam, lr: 1e-4}}")
-            kind = options.pop("type", "Adam")
-            parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-            self.optimizer_of[label] = self.get_optimizer(kind, parameters, **options)
-        self.optimizers = list(self.optimizer_of.values())
-
-    def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
-        """Return any of PyTorch's optimisers by its name."""
-        kind = getattr(torch.optim, optim_type, None)
-        if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-            raise ReblurModelError(f"train: optim: type: PyTorch has no optimiser {optim_type!r}; the paper uses Adam")
-        build: Callable[..., torch.optim.Optimizer] = kind
-        return build(params, lr=lr, **kwargs)
-
-    def setup_schedulers(self) -> None:
-        """Build one scheduler for each optimiser, from `scheduler_g`, `scheduler_r`, `scheduler_d` or `scheduler`."""
-        for label, optimizer in self.optimizer_of.items():
-            train = self.opt["train"]
-            options = dict(train.get(f"scheduler_{label}") or train.get("scheduler") or {})
-            if not options:
-                raise ReblurModelError(
-                    "train: scheduler: missing; e.g. {type: MultiStepLR, milestones: [...], gamma: 0.5}"
-                )
-            kind = options.pop("type", "MultiStepLR")
-            if kind != "MultiStepLR":
-                raise ReblurModelError(f"train: scheduler: type: expected MultiStepLR, got {kind!r}")
-            decay = MultiStepDecay(tuple(options.pop("milestones", ())), options.pop("gamma", 0.5))
-            if options:
-                raise ReblurModelError(f"train: scheduler: unknown key {', '.join(options)}")
-            self.schedulers.append(torch.optim.lr_scheduler.LambdaLR(optimizer, decay))
 
     # ---- one iteration ---------------------------------------------------------------------------------------------
 
@@ -234,83 +214,113 @@ class ReblurModel(BaseModel):
         return images.to(self.device, non_blocking=True, memory_format=self.memory_format)
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """Update M_D and M_R (and the discriminator) once, by the batch at hand; L = M_D(B) is computed once."""
-        self.log_dict = OrderedDict()
-        with self._autocast():
-            self.output = self.net_g(self.lq)
-        deblurred = finest(self.output).detach()
-        opponents: list[Callable[[], None]] = []
+        """Update M_D and M_R (and the discriminator) once, by the batch at hand.
+
+        L = M_D(B) is computed once, unless a batch comes in parts and M_R goes first: then M_D's graphs wouldn't all
+        fit, so each part's is made when M_D's turn comes.
+        """
+        self.iteration = current_iter
+        self.log_dict = {}
+        count = self.opt["train"].get("accumulate", 1)
+        parts = [Part(*images) for images in zip(self.lq.chunk(count), self.gt.chunk(count), strict=True)]
+        opponents: list[Callable[[list[Part]], None]] = []
         if self.net_r is not None:
-            opponents.append(partial(self._update_reblur_net, deblurred, current_iter))
+            opponents.append(self._update_reblur_net)
         if self.net_d is not None:
-            opponents.append(partial(self._update_discriminator, deblurred))
-        updates = [*opponents, self._update_deblur_net]
-        if self.net_r is not None and self.order == "deblur_first":
-            updates = [self._update_deblur_net, *opponents]
-        for update in updates:
-            update()
+            opponents.append(self._update_discriminator)
+        own = [] if self.frozen_g else [self._update_deblur_net]
+        deblur_first = self.net_r is not None and self.order == "deblur_first"
+        if opponents and own and len(parts) == 1:
+            self._deblur(parts[0])
+        for update in [*own, *opponents] if deblur_first else [*opponents, *own]:
+            update(parts)
         if self.ema_decay > 0:
             self.model_ema(self.ema_decay)
 
-    def _update_reblur_net(self, deblurred: Tensor, current_iter: int) -> None:
-        """Step theta_R along L_R = L_Blur + L_Sharp (Eq. 4); nothing of it reaches theta_D."""
-        weight = self.sharp_weight(current_iter)
-        reference: SharpReference = self.sharp_reference if weight > 0 else "none"
+    def _deblur(self, part: Part) -> None:
+        """Compute L with M_D's graph."""
         with self._autocast():
-            preserved = sharp_reference_image(self.get_bare_model(self.net_g), self.gt, reference)
-            l_blur = self.cri_blur(self.net_r, deblurred, self.lq)
-            l_sharp = None if preserved is None else self.cri_sharp(self.net_r, preserved)
-            l_total = reblurring_module_loss(l_blur, l_sharp, weight)
-        self._step("r", l_total)
-        rho = collapse_indicator(l_blur, deblurred, self.lq)
-        self.collapse.add(rho)
-        self._log(l_r_blur=l_blur, rho=rho)
-        if l_sharp is not None:
-            self._log(l_r_sharp=l_sharp)
+            part.output = self.net_g(part.blurry)
+        part.deblurred = finest(part.output).detach()
 
-    def _update_deblur_net(self) -> None:
+    def _deblurred(self, part: Part) -> Tensor:
+        """Return L without graph, computed by the M_D of the moment if it isn't there yet."""
+        if part.deblurred is None:
+            with torch.no_grad(), self._autocast():
+                part.deblurred = finest(self.get_bare_model(self.net_g)(part.blurry))
+        return part.deblurred
+
+    def _update(self, label: str, parts: list[Part], loss_of: Callable[[Part], Tensor]) -> None:
+        """Step one network's weights along the mean gradient of its loss over the parts of a batch."""
+        updater = self.updaters[label]
+        updater.zero_grad()
+        for part in parts:
+            loss = loss_of(part) / len(parts)
+            self.finite.add(loss, self.iteration)
+            updater.backward(loss, is_last=part is parts[-1])
+        updater.step()
+
+    def _update_reblur_net(self, parts: list[Part]) -> None:
+        """Step theta_R along L_R = L_Blur + L_Sharp (Eq. 4); nothing of it reaches theta_D."""
+        weight = self.sharp_weight(self.iteration)
+        reference: SharpReference = self.sharp_reference if weight > 0 else "none"
+
+        def loss_of(part: Part) -> Tensor:
+            deblurred = self._deblurred(part)
+            with self._autocast():
+                preserved = sharp_reference_image(self.get_bare_model(self.net_g), part.sharp, reference)
+                l_blur = self.cri_blur(self.net_r, deblurred, part.blurry)
+                l_sharp = None if preserved is None else self.cri_sharp(self.net_r, preserved)
+            rho = collapse_indicator(l_blur, deblurred, part.blurry)
+            self.collapse.add(rho)
+            self._log(len(parts), l_r_blur=l_blur, l_r_sharp=l_sharp, rho=rho)
+            return reblurring_module_loss(l_blur, l_sharp, weight)
+
+        self._update("r", parts, loss_of)
+
+    def _update_deblur_net(self, parts: list[Part]) -> None:
         """Step theta_D along L_D = L_1 + lambda L_Reblur (Eq. 6) + L_VGG + L_Adv; its opponents are held."""
-        deblurred = finest(self.output)
-        losses: dict[str, Tensor] = {}
-        with ExitStack() as held, self._autocast():
-            opponents = {"r": self.net_r, "d": self.net_d}
-            bare = {label: self.get_bare_model(network) for label, network in opponents.items() if network is not None}
+        opponents = {"r": self.net_r, "d": self.net_d}
+        bare = {label: self.get_bare_model(network) for label, network in opponents.items() if network is not None}
+        with ExitStack() as held:
             for network in bare.values():
                 held.enter_context(frozen(network))
+            self._update("g", parts, partial(self._deblur_net_loss, bare=bare, count=len(parts)))
+
+    def _deblur_net_loss(self, part: Part, bare: dict[str, nn.Module], count: int) -> Tensor:
+        if part.output is None:
+            self._deblur(part)
+        output, part.output = part.output, None  # the graph goes with this function's end
+        deblurred = finest(output)
+        losses: dict[str, Tensor | None] = {}
+        with self._autocast():
             if self.cri_pix:
-                losses["l_g_pix"] = self.cri_pix(self.output, self.gt)
+                losses["l_g_pix"] = self.cri_pix(output, part.sharp)
             if self.cri_perceptual:
-                perceptual, style = self.cri_perceptual(deblurred, self.gt)
-                losses |= {"l_g_percep": perceptual} if perceptual is not None else {}
-                losses |= {"l_g_style": style} if style is not None else {}
+                losses["l_g_percep"], losses["l_g_style"] = self.cri_perceptual(deblurred, part.sharp)
             if "d" in bare:
                 losses["l_g_gan"] = self.cri_gan(bare["d"](deblurred), True, is_disc=False)
-            l_total = sum(losses.values(), start=deblurred.new_zeros((), dtype=torch.float32))
+            others = [loss for loss in losses.values() if loss is not None]
+            total = sum(others, start=deblurred.new_zeros((), dtype=torch.float32))
             if "r" in bare:
-                losses["l_g_reblur"] = self.cri_reblur(bare["r"], deblurred, self.gt)
-                l_total = deblurring_module_loss(l_total, losses["l_g_reblur"], self.reblur_weight)
-            self._step("g", l_total)
-        self._log(**losses)
+                l_reblur = self.cri_reblur(bare["r"], deblurred, part.sharp)
+                losses["l_g_reblur"] = l_reblur
+                total = deblurring_module_loss(total, l_reblur, self.reblur_weight)
+        self._log(count, **losses)
+        return total
 
-    def _update_discriminator(self, deblurred: Tensor) -> None:
+    def _update_discriminator(self, parts: list[Part]) -> None:
         """Step the discriminator along its cross-entropy on S (real) and L (fake)."""
-        with self._autocast():
-            l_real = self.cri_gan(self.net_d(self.gt), True, is_disc=True)
-            l_fake = self.cri_gan(self.net_d(deblurred), False, is_disc=True)
-        self._step("d", l_real + l_fake)
-        self._log(l_d_real=l_real, l_d_fake=l_fake)
 
-    def _step(self, label: str, loss: Tensor) -> None:
-        """Update one network: backward, clip, optimiser step, all under its own scaler."""
-        optimizer, scaler = self.optimizer_of[label], self.scalers[label]
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
-        clip = self.opt["train"].get("grad_clip")
-        if clip:
-            scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], clip)
-        scaler.step(optimizer)
-        scaler.update()
+        def loss_of(part: Part) -> Tensor:
+            deblurred = self._deblurred(part)
+            with self._autocast():
+                l_real = self.cri_gan(self.net_d(part.sharp), True, is_disc=True)
+                l_fake = self.cri_gan(self.net_d(deblurred), False, is_disc=True)
+            self._log(len(parts), l_d_real=l_real, l_d_fake=l_fake)
+            return l_real + l_fake
+
+        self._update("d", parts, loss_of)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)
@@ -325,22 +335,47 @@ class ReblurModel(BaseModel):
 
     # ---- what is logged --------------------------------------------------------------------------------------------
 
-    def _log(self, **values: Tensor) -> None:
-        self.log_dict |= {name: value.detach() for name, value in values.items()}
+    def _log(self, count: int, **values: Tensor | None) -> None:
+        """Add one part's share to the means over a batch of `count` parts."""
+        for name, value in values.items():
+            if value is not None:
+                self.log_dict[name] = self.log_dict.get(name, 0) + value.detach() / count
 
     def get_current_log(self) -> dict[str, float]:
-        """Return this iteration's losses, rho and M_R's learning rate; warn if M_R has become the identity."""
+        """Return this iteration's losses (means over the processes), rho, and M_R's learning rate.
+
+        Raises:
+            ReblurModelError: if a loss isn't finite or fp16 fails.
+        """
+        self.check()
         log: dict[str, float] = self.reduce_loss_dict(self.log_dict)
         if self.net_r is not None:
-            log["lr_r"] = self.optimizer_of["r"].param_groups[0]["lr"]
+            log["lr_r"] = self.updaters["r"].lr
             warning = self.collapse.warning()
             if warning:
                 get_root_logger().warning(warning)
-        return log
+        skipped = sum(int(updater.skipped) for updater in self.updaters.values() if updater.scaler.is_enabled())
+        return log | {"skipped_fp16_steps": skipped} if skipped else log
+
+    def check(self) -> None:
+        """Stop before numbers that aren't finite are logged as a result or saved.
+
+        Raises:
+            ReblurModelError: with the iteration where it began.
+        """
+        if self.amp_dtype is not torch.float16:  # fp16 leaves such a step out by itself
+            first = self.finite.first()
+            if first is not None:
+                raise ReblurModelError(
+                    f"loss: nan or infinity since iteration {first}; the last saved checkpoint is older and good. "
+                    "Use a smaller lr or grad_clip, then --auto_resume"
+                )
+        for updater in self.updaters.values():
+            updater.check()
 
     def get_current_learning_rate(self) -> list[float]:
         """Return the learning rates of M_D, M_R and the discriminator."""
-        return [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
+        return [updater.lr for updater in self.updaters.values()]
 
     # ---- test and adaptation ---------------------------------------------------------------------------------------
 
@@ -358,6 +393,18 @@ class ReblurModel(BaseModel):
             deblurred = finest(network(blurry.to(self.device)))
         network.train(training)
         return deblurred
+
+    def reblur(self, deblurred: Tensor) -> Tensor:
+        """Return M_R(L) in eval mode."""
+        if self.net_r is None:
+            raise ReblurModelError("val: reblurred: needs M_R; add network_r")
+        network = self.get_bare_model(self.net_r)
+        training = network.training
+        network.eval()
+        with torch.no_grad():
+            reblurred = network(deblurred)
+        network.train(training)
+        return reblurred
 
     def adapt(self, blurry: Tensor) -> Adaptation:
         """Return Algorithm 1's result by the choices of `val: tta`."""
@@ -379,50 +426,74 @@ class ReblurModel(BaseModel):
     # ---- files -----------------------------------------------------------------------------------------------------
 
     def save(self, epoch: int, current_iter: int) -> None:
-        """Write the networks, then the training state. Iteration -1 is BasicSR's word for the end of training."""
-        networks = {"g": self.net_g, "r": self.net_r, "d": self.net_d}
-        for label, network in networks.items():
-            if network is None:
-                continue
-            if label == "g" and self.ema_decay > 0:
-                self.save_network([network, self.net_g_ema], "net_g", current_iter, ["params", "params_ema"])
-            else:
-                self.save_network(network, f"net_{label}", current_iter)
+        """Write the networks, then the training state. Iteration -1 is BasicSR's word for the end of training.
+
+        Raises:
+            ReblurModelError: if weights aren't finite; nothing is written then.
+            CheckpointError: if the disk refuses.
+        """
+        self.check()
+        if self.opt["rank"] == 0:
+            self.save_networks("latest" if current_iter == -1 else current_iter)
         self.save_training_state(epoch, current_iter)
 
+    def save_networks(self, name: int | str) -> None:
+        """Write net_g_NAME.pth, net_r_NAME.pth, ...; each carries the options, versions and seed it comes from."""
+        averaged = [self.net_g_ema] if hasattr(self, "net_g_ema") else []
+        if "g" in self.updaters:
+            self.save_network([self.net_g, *averaged], "net_g", name, ["params", "params_ema"][: 1 + len(averaged)])
+        for label, network in (("r", self.net_r), ("d", self.net_d)):
+            if network is not None:
+                self.save_network(network, f"net_{label}", name)
+
     def save_network(
-        self, net: nn.Module | Sequence[nn.Module], net_label: str, current_iter: int, param_key: Any = "params"
+        self, net: nn.Module | Sequence[nn.Module], net_label: str, current_iter: int | str, param_key: Any = "params"
     ) -> None:
         """Write one checkpoint, whole or not at all."""
-        if self.opt["rank"] != 0:
-            return
         networks = [net] if isinstance(net, nn.Module) else list(net)
         keys = [param_key] if isinstance(param_key, str) else list(param_key)
-        content = {
+        content: dict[str, Any] = {
             key: {name: value.detach().cpu() for name, value in self.get_bare_model(network).state_dict().items()}
             for key, network in zip(keys, networks, strict=True)
         }
-        iteration = "latest" if current_iter == -1 else current_iter
-        checkpoints.save(content, Path(self.opt["path"]["models"]) / f"{net_label}_{iteration}.pth")
+        content["origin"] = checkpoints.origin(self.opt, self.iteration)
+        checkpoints.save(content, Path(self.opt["path"]["models"]) / f"{net_label}_{current_iter}.pth")
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Write optimisers, schedulers and scalers, after the networks that belong to them."""
+        """Write all that a resumed run needs, after the networks that belong to it; forget states beyond those kept."""
         if current_iter == -1 or self.opt["rank"] != 0:
             return
         state = {
             "epoch": epoch,
             "iter": current_iter,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-            "scalers": {label: scaler.state_dict() for label, scaler in self.scalers.items()},
+            "draws": self.opt.get("draws", 0),
+            "updaters": {label: updater.state_dict() for label, updater in self.updaters.items()},
+            "best": getattr(self, "best_metric_results", {}),
             "rng": torch.get_rng_state(),
+            "origin": checkpoints.origin(self.opt, current_iter),
         }
-        checkpoints.save(state, Path(self.opt["path"]["training_states"]) / f"{current_iter}.state")
+        states = Path(self.opt["path"]["training_states"])
+        checkpoints.save(state, states / f"{current_iter}.state")
+        keep = self.opt.get("logger", {}).get("keep_checkpoints")
+        if keep:
+            checkpoints.forget(states, Path(self.opt["path"]["models"]), keep)
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Take up optimisers, schedulers and scalers where a training state left them."""
-        super().resume_training(resume_state)
-        for label, state in resume_state.get("scalers", {}).items():
-            self.scalers[label].load_state_dict(state)
-        if "rng" in resume_state:
-            torch.set_rng_state(resume_state["rng"].cpu())
+        """Take up a training state; where the options differ from it they hold, and the log says so.
+
+        Raises:
+            ReblurModelError: if it belongs to other networks.
+        """
+        saved = resume_state.get("updaters", {})
+        if saved.keys() != self.updaters.keys():
+            raise ReblurModelError(
+                f"resume: expected a training state of ReblurModel for net_{', net_'.join(self.updaters)}, "
+                f"got one for {', '.join(f'net_{label}' for label in saved) or 'another model'}"
+            )
+        for label, updater in self.updaters.items():
+            for change in updater.load_state_dict(saved[label]):
+                get_root_logger().warning(change)
+        if resume_state["best"]:
+            self.best_metric_results = resume_state["best"]
+        torch.set_rng_state(resume_state["rng"].cpu())
+        self.iteration = resume_state["iter"]

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from reblur_plugin import host
 from reblur_plugin.data.images import to_uint8, write_image
 from reblur_plugin.models.pictures import comparison
+from reblur_plugin.options import KNOWN_BETTER
 
 host.prepare()
 
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
     from reblur_plugin.models.reblur_model import ReblurModel
 
 Image = NDArray[np.uint8]
-LOWER_IS_BETTER = frozenset({"reblur_lpips", "reblur_niqe", "calculate_niqe"})
-BLURRY, DEBLURRED, ADAPTED = "blurry", "deblurred", "adapted"
+BLURRY, DEBLURRED, ADAPTED, REBLURRED = STAGES = ("blurry", "deblurred", "adapted", "reblurred")
 
 
 @dataclass
@@ -50,9 +50,7 @@ class Scores:
 
     def stages(self) -> list[str]:
         """Return the stages that have scores, in their natural order."""
-        return [
-            stage for stage in (BLURRY, DEBLURRED, ADAPTED) if any(stage in image for image in self.images.values())
-        ]
+        return [stage for stage in STAGES if any(stage in image for image in self.images.values())]
 
     def table(self, metrics: Iterable[str]) -> str:
         """Return the means as text, a row a stage."""
@@ -80,8 +78,9 @@ class Scores:
 def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> Scores:
     """Score `model` on `dataset`, log the means, record the best ones, write pictures where asked.
 
-    Images are shared out to the processes, each once. Option keys under `val`: `metrics`, `tta`, `input_metrics`
-    (score the blurry input as well), `comparison` (a picture of all stages side by side), `suffix`, `pbar`.
+    Images are shared out to the processes, each once. Option keys under `val`: `metrics`, `best` (keep the networks
+    with the best value of this metric), `tta`, `input_metrics` (score the blurry input as well), `reblurred` (score
+    M_R(L) against the blurry input), `comparison` (a picture of all stages side by side), `suffix`, `pbar`.
     """
     opt = model.opt
     metrics = metric_options(opt)
@@ -94,7 +93,11 @@ def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logge
         sharp = to_uint8(item["gt"]) if "gt" in item else None
         name = item.get("name") or Path(item["lq_path"]).stem
         scored = [stage for stage in images if stage != BLURRY or opt["val"].get("input_metrics")]
-        scores.images[name] = {stage: _score(images[stage], sharp, metrics) for stage in scored}
+        scores.images[name] = {
+            # What M_R makes of L is measured by how well it brings back the blur (Table 1).
+            stage: _score(images[stage], images[BLURRY] if stage == REBLURRED else sharp, metrics)
+            for stage in scored
+        }
         if save_img:
             _write_pictures(opt, dataset.opt["name"], name, images, sharp, current_iter)
     _gather(scores)
@@ -103,21 +106,35 @@ def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logge
     return scores
 
 
+def try_metrics(dataset: Any, opt: dict[str, Any]) -> None:
+    """Compute every metric once, on the first image: what a metric lacks must show before a long run, not after it.
+
+    Raises:
+        ReblurError: if a metric can't be computed or the image can't be read.
+    """
+    item = dataset[0]
+    blurry = to_uint8(item["lq"])
+    _score(blurry, to_uint8(item["gt"]) if "gt" in item else None, metric_options(opt))
+
+
 def metric_options(opt: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return `val: metrics` with the direction of each metric filled in."""
     metrics = opt["val"].get("metrics") or {}
     for options in metrics.values():
-        options.setdefault("better", "lower" if options["type"] in LOWER_IS_BETTER else "higher")
+        options.setdefault("better", KNOWN_BETTER.get(options["type"], "higher"))
     return metrics
 
 
 def _stages(model: ReblurModel, blurry: Tensor) -> dict[str, Image]:
-    """Return the input, M_D's result and, with `val: tta`, the adapted one, as 8-bit RGB."""
+    """Return the input, M_D's result and, where asked for, the adapted one and M_R(L), as 8-bit RGB."""
     if model.tta is None:
-        return {BLURRY: to_uint8(blurry), DEBLURRED: to_uint8(model.deblur(blurry))}
-    adaptation = model.adapt(blurry)
-    results = {DEBLURRED: adaptation.initial, ADAPTED: adaptation.image}
-    return {BLURRY: to_uint8(blurry)} | {stage: to_uint8(image) for stage, image in results.items()}
+        results = {BLURRY: blurry, DEBLURRED: model.deblur(blurry)}
+    else:
+        adaptation = model.adapt(blurry)
+        results = {BLURRY: blurry, DEBLURRED: adaptation.initial, ADAPTED: adaptation.image}
+    if model.opt["val"].get("reblurred"):
+        results[REBLURRED] = model.reblur(results[DEBLURRED])
+    return {stage: to_uint8(image) for stage, image in results.items()}
 
 
 def _score(image: Image, sharp: Image | None, metrics: dict[str, dict[str, Any]]) -> dict[str, float]:
@@ -180,6 +197,9 @@ def _report(
                 name = metric if stage == DEBLURRED else f"{metric}_{stage}"
                 tb_logger.add_scalar(f"metrics/{dataset}/{name}", scores.mean(stage, metric), current_iter)
     best = model.best_metric_results[dataset]
+    chosen = model.opt["val"].get("best")
+    if model.opt["is_train"] and chosen and best[chosen]["iter"] == current_iter and model.opt.get("rank", 0) == 0:
+        model.save_networks("best")
     bests = ", ".join(f"{metric} {best[metric]['val']:.4f} @ {best[metric]['iter']}" for metric in metrics)
     note = f"\nBest: {bests}" if model.opt["is_train"] else ""
     get_root_logger().info(f"{dataset}, {len(scores.images)} images\n{scores.table(metrics)}{note}")

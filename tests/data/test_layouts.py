@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reblur_plugin.data.layouts import DatasetError, Pair, list_pairs
+from reblur_plugin.data.layouts import DatasetError, Pair, gopro_pairs, list_pairs
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -41,6 +41,7 @@ class TestPublishedData:
         pairs = list_pairs({"layout": "gopro", "dataroot": str(shared / "data" / "GOPRO_averaged" / "train")})
         assert len(pairs) == 11
         assert {pair.blurry.parent.name for pair in pairs} == {"blur_gamma"}
+        assert gopro_pairs(shared / "data" / "GOPRO_averaged" / "train") == pairs
 
     def test_the_kinds_of_blur_that_are_there_are_named(self, shared: Path) -> None:
         message = refusal({"dataroot": str(shared / "data" / "GOPRO_Large" / "test")})

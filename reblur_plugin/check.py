@@ -1,0 +1,30 @@
+"""`python -m reblur_plugin.check -opt FILE`: rehearse a training; writes nothing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from reblur_plugin import cli
+
+
+def main() -> int:
+    """Print what a training would take, or what is wrong with it."""
+    arguments = cli.parser(
+        "check",
+        "Build all that a training needs, run a few iterations, and tell sizes, memory, time and learning rates.",
+        "python -m reblur_plugin.check -opt options/gopro_srn_n2.yml",
+    ).parse_args()
+    options = cli.read_options(arguments, is_train=True)
+    cli.import_modules(arguments.modules)
+
+    from reblur_plugin.engine.rehearsal import rehearse
+
+    for line in rehearse(options, Path.cwd()):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guarded(main))

@@ -1,0 +1,54 @@
+"""Watches over a running training: numbers that aren't finite, and M_R's identity trap (D10)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_WINDOW = 500  # iterations that rho must stay at 1; a fresh M_R with a global skip is the identity for some hundred
+_TOLERANCE = 0.01
+
+
+class CollapseWatch:
+    """Collects rho = L_Blur / ||L - B|| and says when M_R has stayed the identity. Never waits for the device."""
+
+    def __init__(self, window: int = _WINDOW) -> None:
+        self.window = window
+        self.total: Tensor | None = None
+        self.count = 0
+
+    def add(self, rho: Tensor) -> None:
+        """Take the indicator of one iteration (`objectives.collapse_indicator`)."""
+        self.total = rho if self.total is None else self.total + rho
+        self.count += 1
+
+    def warning(self) -> str | None:
+        """Return a sentence if rho's mean over the last `window` iterations is 1, else None. Reads the device."""
+        if self.total is None or self.count < self.window:
+            return None
+        mean = float(self.total) / self.count
+        self.total, self.count = None, 0
+        if abs(mean - 1) > _TOLERANCE:
+            return None
+        return (
+            f"rho = L_Blur / L1(L, B) has been {mean:.3f} for {self.window} iterations: M_R is the identity, so "
+            "L_Reblur is nothing but a second L1 and adaptation will do nothing. Start with a small L_Sharp, e.g. "
+            "reblur_opt: sharp_weight: [[400, 0.0], [500, 0.25], [1500, 1.0]]"
+        )
+
+
+class FiniteWatch:
+    """Remembers the first iteration whose loss was nan or infinite. Never waits for the device, but in `first`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._first = torch.full((), -1, dtype=torch.int64, device=device)
+
+    def add(self, loss: Tensor, iteration: int) -> None:
+        """Take the loss of one update."""
+        bad = ~loss.detach().isfinite() & (self._first < 0)
+        self._first = torch.where(bad, iteration, self._first)
+
+    def first(self) -> int | None:
+        """Return that iteration, or None while all is well. Reads the device."""
+        first = int(self._first)
+        return None if first < 0 else first

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,10 @@ from torch import Tensor, nn
 
 from reblur_plugin import __version__
 from reblur_plugin.errors import ReblurError
+
+
+# What torch.load meets in damaged files, by format and place of the damage.
+_DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error)
 
 
 class CheckpointError(ReblurError):
@@ -34,7 +40,8 @@ def save(content: dict[str, Any], path: Path) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise CheckpointError(f"{path}: can't be written ({error}); free disk space, then resume") from error
 
 
@@ -54,7 +61,7 @@ def load(path: str | Path) -> dict[str, Any]:
             f"{path}: expected tensors and plain values only, got a file that holds other objects or none; "
             "only weights are loaded, since anything else could run code"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except _DAMAGED as error:
         raise CheckpointError(f"{path}: damaged or no checkpoint of PyTorch; copy or download it again") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a dictionary of weights, got {type(content).__name__}")
@@ -80,9 +87,14 @@ def state_dict(path: str | Path, key: str | None = None) -> dict[str, Tensor]:
         weights = content[key]
     else:
         raise CheckpointError(f"{path}: expected the entry {key!r}, found {', '.join(entries) or 'bare weights'}")
-    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not _is_weights(weights):
         raise CheckpointError(f"{path}: expected the weights of one network, found {', '.join(entries) or 'none'}")
     return {name.removeprefix("module."): value for name, value in weights.items()}  # "module." is DataParallel's
+
+
+def _is_weights(value: Any) -> bool:
+    items = value.items() if isinstance(value, dict) else ()
+    return bool(items) and all(isinstance(name, str) and isinstance(item, Tensor) for name, item in items)
 
 
 def load_weights(network: nn.Module, path: str | Path, key: str | None = None, strict: bool = True) -> None:
@@ -96,7 +108,7 @@ def load_weights(network: nn.Module, path: str | Path, key: str | None = None, s
     missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
     shapes = [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
     problems = [f"{len(shapes)} of other shape (such as {_shapes(min(shapes), own, weights)})"] if shapes else []
-    if strict:
+    if strict or not own.keys() & weights.keys():
         for names, what in ((missing, "missing"), (unknown, "unknown")):
             problems += [f"{len(names)} {what} (such as {min(names)})"] if names else []
     if problems:

@@ -37,10 +37,26 @@ def parser(program: str, description: str, example: str) -> argparse.ArgumentPar
 
 
 def read_options(arguments: argparse.Namespace, is_train: bool) -> options.Options:
-    """Return the checked options that a command line names."""
+    """Return the checked options that a command line names.
+
+    Raises:
+        OptionError: with all problems; names of classes are checked (and torch loaded) once others have been found.
+    """
     chosen = options.override(options.read(arguments.opt), arguments.force_yml)
-    options.check(chosen, is_train)
+    problems = options.problems(chosen, is_train)
+    if problems:
+        import_modules(arguments.modules)
+        raise options.OptionError("; ".join(problems + _component_problems(chosen)))
     return chosen
+
+
+def _component_problems(chosen: options.Options) -> list[str]:
+    from reblur_plugin import registration
+
+    registration.register()
+    from reblur_plugin.engine import components
+
+    return components.problems(chosen)
 
 
 def import_modules(names: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from reblur_plugin.errors import ReblurError
 Options = dict[str, Any]
 
 _PHASES = ("train", "val", "val_...", "test", "test_...")
+_LENGTHS = {"total_iter": "total_epoch", "total_epoch": "total_iter"}  # the one given last takes the other's place
 # Which way each metric points, where an option file doesn't say.
 KNOWN_BETTER = {
     "calculate_psnr": "higher",
@@ -102,7 +103,7 @@ def _parse(text: str, source: str) -> Any:
 
 def merge(base: Options, changes: Mapping[str, Any]) -> Options:
     """Return `base` with `changes` laid over it, block by block; another `type` replaces the whole block."""
-    merged = dict(base)
+    merged = {key: value for key, value in base.items() if _LENGTHS.get(key) not in changes}
     for key, value in changes.items():
         old = merged.get(key)
         same = (
@@ -130,6 +131,8 @@ def override(options: Options, entries: Iterable[str]) -> Options:
             if not isinstance(target, dict):
                 raise OptionError(f"--force_yml {entry}: {block} is a value, not a block")
         target[last] = value
+        if last in _LENGTHS:
+            target.pop(_LENGTHS[last], None)
     return options
 
 
@@ -156,6 +159,7 @@ def problems(options: Options, is_train: bool) -> list[str]:
 
 def _against_schema(options: Options, rules: dict[str, Any]) -> list[str]:
     validator = _validator()(rules)
+    options = _with_text_keys(options)
     found: dict[str, None] = {}  # in order, each once
     for error in sorted(validator.iter_errors(options), key=lambda error: list(map(str, error.absolute_path))):
         where = ": ".join(map(str, error.absolute_path))
@@ -171,6 +175,13 @@ def _against_schema(options: Options, rules: dict[str, Any]) -> list[str]:
         else:
             found[f"{prefix}expected {error.schema.get('title', error.message)}, got {error.instance!r}"] = None
     return list(found)
+
+
+def _with_text_keys(value: Any) -> Any:
+    """Return `value` with keys such as 1 as text: a JSON Schema knows no others."""
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(item) for key, item in value.items()}
+    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
 @cache
@@ -231,7 +242,7 @@ def _check_validation(options: Options) -> list[str]:
     found = [
         f"val: metrics: {name}: better: missing; say higher or lower, so that the best result is known"
         for name, block in metrics.items()
-        if isinstance(block, dict) and "better" not in block and block.get("type") not in KNOWN_BETTER
+        if isinstance(block, dict) and "better" not in block and str(block.get("type")) not in KNOWN_BETTER
     ]
     found += [
         f"val: metrics: {name}: better: expected higher or lower, got {block['better']!r}"
@@ -239,9 +250,11 @@ def _check_validation(options: Options) -> list[str]:
         if isinstance(block, dict) and block.get("better", "higher") not in ("higher", "lower")
     ]
     best = val.get("best")
-    if best is not None and best not in metrics:
-        found.append(f"val: best: expected a name under val: metrics{suggest(best, metrics)[1:]}")
-    names = [block.get("name") for block in (options.get("datasets") or {}).values() if isinstance(block, dict)]
+    if isinstance(best, str) and best not in metrics:
+        found.append(f"val: best: expected a name under val: metrics{suggest(best, metrics)}")
+    datasets = options.get("datasets")
+    blocks = datasets.values() if isinstance(datasets, dict) else ()
+    names = [block.get("name") for block in blocks if isinstance(block, dict)]
     found += [
         f"datasets: two sets are named {name!r}; give each its own name, they share a folder of results"
         for name in sorted({str(name) for name in names if name is not None and names.count(name) > 1})

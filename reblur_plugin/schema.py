@@ -27,6 +27,11 @@ def _block(properties: Schema, required: tuple[str, ...] = (), **rules: Any) -> 
     return block | ({"required": list(required)} if required else {}) | rules
 
 
+def _optional(block: Schema) -> Schema:
+    """Let `key: ~` take back the block of a base file."""
+    return block | {"type": ["object", "null"]}
+
+
 _COUNT = _entry("integer", "a whole number > 0", minimum=1)
 _NATURAL = _entry("integer", "a whole number >= 0", minimum=0)
 _POSITIVE = _entry("number", "a number > 0", exclusiveMinimum=0)
@@ -34,7 +39,7 @@ _WEIGHT = _entry("number", "a number >= 0", minimum=0)
 _FLAG = _entry("boolean", "true or false")
 _TEXT = _entry("string", "text")
 _FILE = _entry(["string", "null"], "a file's path")
-_COMPONENT = _entry("object", "a block of keys")  # of a registered class: open
+_COMPONENT = _entry("object", "a block of keys", properties={"type": _TEXT})  # of a registered class: open
 _NETWORKS = ("g", "r", "d")
 
 _DATASET = {
@@ -92,39 +97,43 @@ _TRAIN: Schema = {
     "accumulate": _COUNT,
     "grad_clip": _WEIGHT,
     "freeze_deblur_net": _FLAG,
-    "pixel_opt": _COMPONENT,
-    "perceptual_opt": _COMPONENT,
-    "gan_opt": _COMPONENT,
-    "reblur_opt": _block(
-        {
-            "loss_weight": _WEIGHT,
-            "sharp_reference": _choice("pseudo", "real", "none"),
-            "sharp_weight": _SHARP_WEIGHT,
-            "order": _choice("reblur_first", "deblur_first"),
-        }
+    "pixel_opt": _optional(_COMPONENT),
+    "perceptual_opt": _optional(_COMPONENT),
+    "gan_opt": _optional(_COMPONENT),
+    "reblur_opt": _optional(
+        _block(
+            {
+                "loss_weight": _WEIGHT,
+                "sharp_reference": _choice("pseudo", "real", "none"),
+                "sharp_weight": _SHARP_WEIGHT,
+                "order": _choice("reblur_first", "deblur_first"),
+            }
+        )
     ),
-    "scheduler": _SCHEDULER,
+    "scheduler": _optional(_SCHEDULER),
 }
-_TRAIN |= {f"optim_{label}": _OPTIMIZER for label in _NETWORKS}
-_TRAIN |= {f"scheduler_{label}": _SCHEDULER for label in _NETWORKS}
+_TRAIN |= {f"optim_{label}": _optional(_OPTIMIZER) for label in _NETWORKS}
+_TRAIN |= {f"scheduler_{label}": _optional(_SCHEDULER) for label in _NETWORKS}
 _VAL = {
     "val_freq": _COUNT,
     "save_img": _FLAG,
     "suffix": _entry(["string", "null"], "text"),
     "pbar": _FLAG,
-    "metrics": _entry("object", "a block of metrics", additionalProperties=_COMPONENT),
+    "metrics": _optional(_entry("object", "a block of metrics", additionalProperties=_COMPONENT)),
     "best": _entry("string", "the name of a metric"),
     "input_metrics": _FLAG,
     "reblurred": _FLAG,
     "comparison": _FLAG,
-    "tta": _block(
-        {
-            "steps": _NATURAL,
-            "lr": _POSITIVE,
-            "optimizer": _choice("adam", "sgd"),
-            "target": _choice("current", "initial"),
-            "histogram": _choice("skimage", "none"),
-        }
+    "tta": _optional(
+        _block(
+            {
+                "steps": _NATURAL,
+                "lr": _POSITIVE,
+                "optimizer": _choice("adam", "sgd"),
+                "target": _choice("current", "initial"),
+                "histogram": _choice("skimage", "none"),
+            }
+        )
     ),
 }
 _LOGGER = {
@@ -144,7 +153,7 @@ def training(own_model: bool = True) -> Schema:
     return _whole(
         ("name", "model_type", "datasets", "network_g", "path", "train", "logger"),
         train=_block(_TRAIN) if own_model else _COMPONENT,
-        val=_block(_VAL, ("val_freq",)) if own_model else _COMPONENT,
+        val=_optional(_block(_VAL, ("val_freq",)) if own_model else _COMPONENT),
         logger=_block(_LOGGER, ("print_freq", "save_checkpoint_freq")),
     )
 
@@ -155,7 +164,7 @@ def test(own_model: bool = True) -> Schema:
     return _whole(
         ("name", "model_type", "datasets", "network_g", "path"),
         train={},
-        val=_block(tolerant) if own_model else _COMPONENT,
+        val=_optional(_block(tolerant) if own_model else _COMPONENT),
         logger={},
     )
 
@@ -163,7 +172,7 @@ def test(own_model: bool = True) -> Schema:
 def for_editors() -> Schema:
     """Return the schema of one file, which may leave to its `_base_` whatever it likes."""
     bases = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}], "title": "a file or a list of files"}
-    schema = _whole((), train=_block(_TRAIN), val=_block(_VAL), logger=_block(_LOGGER))
+    schema = _whole((), train=_block(_TRAIN), val=_optional(_block(_VAL)), logger=_block(_LOGGER))
     schema["properties"] = {"_base_": bases, **schema["properties"]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "reblur_plugin options", **schema}
 
@@ -188,5 +197,5 @@ def _whole(required: tuple[str, ...], train: Schema, val: Schema, logger: Schema
         "val": val,
         "logger": logger,
     }
-    properties |= {f"network_{label}": _COMPONENT for label in _NETWORKS}
+    properties |= {"network_g": _COMPONENT, "network_r": _optional(_COMPONENT), "network_d": _optional(_COMPONENT)}
     return _block(properties, required)

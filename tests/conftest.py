@@ -75,7 +75,7 @@ def tiny_options(tiny_data: Path) -> dict[str, Any]:
             "total_iter": 2,
             "optim_g": {"type": "Adam", "lr": 1e-3},
             "optim_r": {"type": "Adam", "lr": 2e-3},
-            "scheduler": {"type": "MultiStepLR", "milestones": [1000], "gamma": 0.5},
+            "scheduler": {"type": "MultiStepLR", "milestones": [2], "gamma": 0.5},
             "pixel_opt": {"type": "MultiScaleL1Loss"},
             "reblur_opt": {"loss_weight": 1.0},
         },

@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import reblur_plugin
 from reblur_plugin import checkpoints
-from reblur_plugin.checkpoints import CheckpointError, load, load_weights, save, state_dict
+from reblur_plugin.checkpoints import CheckpointError, forget, load, load_weights, origin, save, state_dict
 
 
 class Payload:
@@ -308,6 +309,55 @@ class TestLoadWeights:
         torch.save({"conv.weight": torch.ones(1)}, path)
         with pytest.raises(CheckpointError, match=rf"^{path}: doesn't fit Linear"):
             load_weights(network, path, strict=False)
+
+
+class TestForget:
+    @pytest.fixture
+    def folders(self, tmp_path: Path) -> tuple[Path, Path]:
+        states, models = tmp_path / "training_states", tmp_path / "models"
+        states.mkdir()
+        models.mkdir()
+        for number in (5, 10, 100):
+            (states / f"{number}.state").touch()
+            for label in ("g", "r"):
+                (models / f"net_{label}_{number}.pth").touch()
+        for name in ("net_g_latest.pth", "net_g_best.pth", "net_g_15.pth", "other_5.pth"):
+            (models / name).touch()
+        for name in ("mine.state", "copy5.state"):
+            (states / name).touch()
+        return states, models
+
+    @pytest.mark.parametrize(("keep", "kept"), [(1, {100}), (2, {10, 100}), (3, {5, 10, 100}), (9, {5, 10, 100})])
+    def test_the_newest_states_stay_with_their_networks(
+        self, folders: tuple[Path, Path], keep: int, kept: set[int]
+    ) -> None:
+        states, models = folders
+        forget(states, models, keep)
+        others = {"net_g_latest.pth", "net_g_best.pth", "net_g_15.pth", "other_5.pth"}
+        assert {path.name for path in states.iterdir()} == {"mine.state", "copy5.state"} | {
+            f"{number}.state" for number in kept
+        }
+        assert {path.name for path in models.iterdir()} == others | {
+            f"net_{label}_{number}.pth" for label in ("g", "r") for number in kept
+        }
+
+    def test_before_the_first_state_there_is_nothing_to_forget(self, tmp_path: Path) -> None:
+        forget(tmp_path / "none", tmp_path, 1)
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestOrigin:
+    def test_it_tells_of_options_versions_seed_data_and_iteration(self) -> None:
+        resolved = {"name": "a", "train": {"lr": 1e-4, "list": (1, None)}}
+        found = origin({"manual_seed": 3, "data_fingerprint": "abc", "rank": 0, "resolved": resolved}, 7)
+        assert found["options"] == {"name": "a", "train": {"lr": 1e-4, "list": [1, None]}}
+        assert (found["seed"], found["data"], found["iteration"]) == (3, "abc", 7)
+        assert found["versions"] == {"reblur_plugin": reblur_plugin.__version__, "torch": torch.__version__}
+
+    def test_it_loads_without_running_code(self, path: Path) -> None:
+        # paths, dtypes, sets and PyTorch's own version aren't plain values
+        save({"origin": origin({"resolved": {"root": Path("a/b"), "dtype": torch.bfloat16, 1: {2}}}, 1)}, path)
+        assert load(path)["origin"]["options"] == {"root": "a/b", "dtype": "torch.bfloat16", "1": "{2}"}
 
 
 def test_files_are_read_by_torchs_safe_unpickler_only(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:

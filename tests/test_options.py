@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reblur_plugin import options as reader
-from reblur_plugin.options import OptionError, Options, check, merge, override, read, suggest, write
+from reblur_plugin.options import OptionError, Options, check, in_iterations, merge, override, read, suggest, write
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "options").glob("*.yml"))
@@ -43,7 +43,7 @@ def options() -> Options:
         "network_g": {"type": "SRN"},
         "path": {},
         "train": {"total_iter": 10},
-        "val": {"val_freq": 5},
+        "val": {"val_freq": 5, "metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}},
         "logger": {"print_freq": 1, "save_checkpoint_freq": 5},
     }
 
@@ -256,6 +256,12 @@ class TestOverride:
         expected["logger"]["print_freq"] = 7
         assert override(options, ["logger:print_freq=7"]) == expected
 
+    @pytest.mark.parametrize(("given", "entry"), [("total_iter", "total_epoch"), ("total_epoch", "total_iter")])
+    def test_one_length_of_a_training_takes_the_others_place(self, options: Options, given: str, entry: str) -> None:
+        options["train"] = {given: 10}
+        assert override(options, [f"train:{entry}=3"])["train"] == {entry: 3}
+        assert merge({"train": {given: 10, "amp": "auto"}}, {"train": {entry: 3}})["train"] == {"amp": "auto", entry: 3}
+
     def test_later_entries_win(self, options: Options) -> None:
         assert override(options, ["name=b", "name=c"])["name"] == "c"
 
@@ -315,6 +321,8 @@ class TestCheck:
                 "path:pretrained_network_g=x.pth",
                 "path: pretrained_network_g: unknown key; did you mean pretrain_network_g or pretrain_network_r?",
             ),
+            ("datasets:train:blur_kye=blur", "datasets: train: blur_kye: unknown key; did you mean blur_key?"),
+            ("datasets:train:augmnet=flip", "datasets: train: augmnet: unknown key; did you mean augment?"),
             (
                 "logger:zzz=1",
                 "logger: zzz: unknown key; expected one of keep_checkpoints, "
@@ -389,9 +397,10 @@ class TestCheck:
         options["path"] = {"pretrain_network_g": "~/net.pth", "resume_state": None}
         check(options, is_train=True)
 
-    def test_a_key_that_is_a_number_is_named(self, options: Options) -> None:
-        options["path"][1] = "x"
-        assert problems(options).startswith("path: 1: unknown key")
+    @pytest.mark.parametrize("section", ["path", "datasets"])
+    def test_a_key_that_is_a_number_is_named(self, options: Options, section: str) -> None:
+        options[section][1] = "x"
+        assert problems(options).startswith(f"{section}: 1: unknown key")
 
     @pytest.mark.parametrize(
         ("entry", "key"),
@@ -410,6 +419,15 @@ class TestCheck:
         self, options: Options, entry: str, key: str, text: str, value: object
     ) -> None:
         assert problems(override(options, [f"{entry}={text}"])) == f"{key}: expected a whole number > 0, got {value!r}"
+
+    def test_two_lengths_in_one_file_contradict_each_other(self, options: Options) -> None:
+        options["train"]["total_epoch"] = 3
+        message = "train: expected one of total_iter and total_epoch, got total_iter and total_epoch"
+        assert problems(options) == message
+
+    def test_the_length_given_last_holds(self, options: Options) -> None:
+        assert "total_iter" not in override(options, ["train:total_epoch=3"])["train"]
+        assert reader.merge({"total_epoch": 3}, {"total_iter": 5}) == {"total_iter": 5}
 
     def test_without_validation_no_frequency_is_asked_for(self, options: Options) -> None:
         del options["val"]
@@ -444,10 +462,105 @@ class TestCheck:
         assert "train: totl_iter: unknown key" in message
         assert "logger: print_freq: expected a whole number > 0, got 0" in message
 
+    @pytest.mark.parametrize(
+        ("entry", "message"),
+        [
+            (
+                "train:scheduler={type: MultiStepLR, milestones: [10, 50%, 11]}",
+                "train: scheduler: milestones: 11 lies beyond total_iter 10; lower it",
+            ),
+            (
+                "train:scheduler_r={type: MultiStepLR, milestones: [half]}",
+                "train: scheduler_r: milestones: 0: expected an iteration or a percentage such as 50%, got 'half'",
+            ),
+            ("train:accumulate=3", "train: accumulate: expected a divisor of batch_size_per_gpu 2, got 3"),
+            ("train:amp=fp61", "train: amp: expected one of bf16, fp16, auto, None, got 'fp61'"),
+            ("train:optim_g={type: Adam}", "train: optim_g: lr: missing"),
+            ("train:optim_g={type: Adam, lr: fast}", "train: optim_g: lr: expected a number > 0, got 'fast'"),
+            (
+                "train:reblur_opt:sharp_weight=[[400, 0.0], [500]]",
+                "train: reblur_opt: sharp_weight: expected a number >= 0 or a list of [iteration, weight], "
+                "got [[400, 0.0], [500]]",
+            ),
+            ("val:best=pnsr", "val: best: expected a name under val: metrics; did you mean psnr?"),
+            (
+                "val:metrics:mine={type: my_metric}",
+                "val: metrics: mine: better: missing; say higher or lower, so that the best result is known",
+            ),
+            ("val:metrics:psnr:better=up", "val: metrics: psnr: better: expected higher or lower, got 'up'"),
+            (
+                "datasets:train:layout=GoPro",
+                "datasets: train: layout: expected one of gopro, reds, folders, photographs, got 'GoPro'",
+            ),
+        ],
+    )
+    def test_values_that_make_no_sense_are_named(self, options: Options, entry: str, message: str) -> None:
+        assert problems(override(options, [entry])) == message
+
+    @pytest.mark.parametrize(
+        ("lengths", "got"), [({"total_iter": 10, "total_epoch": 3}, "total_iter and total_epoch"), ({}, "none")]
+    )
+    def test_a_training_has_one_length(self, options: Options, lengths: Options, got: str) -> None:
+        options["train"] = lengths
+        assert problems(options) == f"train: expected one of total_iter and total_epoch, got {got}"
+
+    def test_two_data_sets_of_one_name_are_named(self, options: Options) -> None:
+        for phase in ("val", "test"):
+            options["datasets"][phase] = {"type": "DeblurPairDataset", "name": "gopro"}
+        assert problems(options) == (
+            "datasets: two sets are named 'gopro'; give each its own name, they share a folder of results"
+        )
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            "model_type=[a]",
+            "val:metrics=[psnr, ssim]",
+            "val:metrics:psnr:type=[a]",
+            "val:best=[psnr]",
+            "datasets:train:type=[a]",
+        ],
+    )
+    def test_a_list_in_the_place_of_a_name_is_named(self, options: Options, entry: str) -> None:
+        where = entry.partition("=")[0].replace(":", ": ")
+        assert problems(override(options, [entry])).startswith(f"{where}: expected ")
+
+    @pytest.mark.parametrize("entry", ["val=", "val:tta=", "network_r=", "train:scheduler=", "val:metrics="])
+    def test_a_block_of_the_base_can_be_taken_back_by_nothing(self, options: Options, entry: str) -> None:
+        check(override(options, [entry]), is_train=True)
+
     def test_checking_changes_nothing(self, options: Options) -> None:
         before = copy.deepcopy(options)
         check(options, is_train=True)
         assert options == before
+
+
+class TestInIterations:
+    # 103 images in batches of 8: 12 iterations an epoch, 7 images wait for the next; 22.5 rounds to 22
+    @pytest.mark.parametrize(
+        ("processes", "total", "milestones"), [(1, 120, [60, 90, 50]), (2, 60, [30, 45, 50]), (4, 30, [15, 22, 50])]
+    )
+    def test_epochs_and_percentages_become_iterations(
+        self, options: Options, processes: int, total: int, milestones: list[int]
+    ) -> None:
+        del options["train"]["total_iter"]
+        options["train"] |= {"total_epoch": 10, "scheduler": {"type": "MultiStepLR", "milestones": ["50%", "75%", 50]}}
+        options["datasets"]["train"]["batch_size_per_gpu"] = 8
+        before = copy.deepcopy(options)
+        found = in_iterations(options, 103, processes)
+        assert found["train"] == {"total_iter": total, "scheduler": {"type": "MultiStepLR", "milestones": milestones}}
+        assert {**found, "train": None} == {**before, "train": None}
+        assert options == before
+
+    def test_iterations_stay_as_they_are(self, options: Options) -> None:
+        assert in_iterations(options, 5, 1) == options
+
+    def test_fewer_images_than_a_batch_are_refused(self, options: Options) -> None:
+        with pytest.raises(
+            OptionError,
+            match=r"^datasets: train: batch_size_per_gpu: expected at most the 3 images there are, got 4 over 2 ",
+        ):
+            in_iterations(options, 3, 2)
 
 
 class TestSuggest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -35,7 +36,10 @@ def read_image(path: Path) -> NDArray[np.float32]:
         raise ImageError(f"{path}: expected an image, but it can't be read ({error.strerror})") from error
     if encoded.size == 0:
         raise ImageError(f"{path}: expected an image, got an empty file; unzip or download it again")
-    pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    try:
+        pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error:  # a header that asks for too many pixels, say
+        pixels = None
     if pixels is None:
         raise ImageError(f"{path}: expected an image, got a damaged or unknown file; unzip or download it again")
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -59,7 +63,8 @@ def write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
         partial.write_bytes(encoded.tobytes())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise ImageError(f"{path}: can't be written ({error.strerror})") from error
 
 

@@ -22,32 +22,48 @@ def check_components(options: Options) -> None:
     Raises:
         OptionError: with all problems at once, near names included.
     """
-    problems = []
-    if options["model_type"] not in _names(registry.MODEL_REGISTRY):
-        problems.append(_unknown("model_type", options["model_type"], registry.MODEL_REGISTRY))
+    found = problems(options)
+    if found:
+        raise OptionError("; ".join(found))
+
+
+def problems(options: Options) -> list[str]:
+    """Return a sentence for each name that no registry has and each argument that its class doesn't take.
+
+    Blocks that are no blocks are left to `options.check`.
+    """
+    found = []
+    model = options.get("model_type")
+    if model is not None and not _is_known(model, registry.MODEL_REGISTRY):
+        found.append(_unknown("model_type", model, registry.MODEL_REGISTRY))
     for where, table, block in _blocks(options):
-        if not isinstance(block, dict) or "type" not in block:
-            problems.append(f"{where}: type: missing")
-        elif block["type"] not in _names(table):
-            problems.append(_unknown(f"{where}: type", block["type"], table))
+        if "type" not in block:
+            found.append(f"{where}: type: missing")
+        elif not _is_known(block["type"], table):
+            found.append(_unknown(f"{where}: type", block["type"], table))
         elif table is not registry.DATASET_REGISTRY:  # data sets take the whole block as one argument
-            problems += _arguments(where, table.get(block["type"]), block, table is registry.METRIC_REGISTRY)
-    if problems:
-        raise OptionError("; ".join(problems))
+            found += _arguments(where, table.get(block["type"]), block, table is registry.METRIC_REGISTRY)
+    return found
 
 
 def _blocks(options: Options) -> Iterator[Named]:
-    for key, block in options.items():
-        if key.startswith("network_") and block:
-            yield key, registry.ARCH_REGISTRY, block
-    for key in ("pixel_opt", "perceptual_opt", "gan_opt"):
-        block = (options.get("train") or {}).get(key)
-        if block:
-            yield f"train: {key}", registry.LOSS_REGISTRY, block
-    for name, block in ((options.get("val") or {}).get("metrics") or {}).items():
-        yield f"val: metrics: {name}", registry.METRIC_REGISTRY, block
-    for phase, block in options["datasets"].items():
-        yield f"datasets: {phase}", registry.DATASET_REGISTRY, block
+    train, val = _block(options.get("train")), _block(options.get("val"))
+    places = [(key, registry.ARCH_REGISTRY, block) for key, block in options.items() if str(key).startswith("network_")]
+    places += [
+        (f"train: {key}", registry.LOSS_REGISTRY, train.get(key)) for key in ("pixel_opt", "perceptual_opt", "gan_opt")
+    ]
+    metrics, datasets = _block(val.get("metrics")), _block(options.get("datasets"))
+    places += [(f"val: metrics: {name}", registry.METRIC_REGISTRY, block) for name, block in metrics.items()]
+    places += [(f"datasets: {name}", registry.DATASET_REGISTRY, block) for name, block in datasets.items()]
+    yield from ((where, table, block) for where, table, block in places if isinstance(block, dict))
+
+
+def _block(value: Any) -> Options:
+    return value if isinstance(value, dict) else {}
+
+
+def _is_known(name: Any, table: Any) -> bool:
+    return isinstance(name, str) and name in _names(table)
 
 
 def _names(table: Any) -> set[str]:
@@ -59,17 +75,17 @@ def _unknown(where: str, name: Any, table: Any) -> str:
 
 
 def _arguments(where: str, component: Any, block: Options, is_metric: bool) -> list[str]:
-    parameters = inspect.signature(component).parameters
+    parameters = dict(inspect.signature(component).parameters)
     given = set(block) - {"type"}
     if is_metric:
         given -= {"better"}  # BasicSR's own key
-        parameters = {name: item for name, item in parameters.items() if name not in ("img", "img2")}  # type: ignore[assignment]
-    open_ended = any(item.kind is inspect.Parameter.VAR_KEYWORD for item in parameters.values())
-    known = {name for name, item in parameters.items() if item.kind is not inspect.Parameter.VAR_KEYWORD}
-    needed = {
-        name for name, item in parameters.items() if item.default is inspect.Parameter.empty and name in known
-    } - {"args"}
-    problems = [f"{where}: {name}: missing; {component.__name__} needs it" for name in sorted(needed - given)]
-    if not open_ended:
-        problems += [f"{where}: {name}: unknown key{suggest(name, known)}" for name in sorted(given - known)]
-    return problems
+        parameters = {name: item for name, item in parameters.items() if name not in ("img", "img2")}
+    variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    named = {name: item for name, item in parameters.items() if item.kind not in variable}
+    needed = {name for name, item in named.items() if item.default is inspect.Parameter.empty}
+    found = [f"{where}: {name}: missing; {component.__name__} needs it" for name in sorted(needed - given)]
+    # BasicSR's metrics take any keyword and ignore it; somebody's class may pass it on.
+    ignores = is_metric and component.__module__.startswith("basicsr.")
+    if ignores or all(item.kind is not inspect.Parameter.VAR_KEYWORD for item in parameters.values()):
+        found += [f"{where}: {key}: unknown key{suggest(key, named)}" for key in sorted(given - set(named), key=str)]
+    return found

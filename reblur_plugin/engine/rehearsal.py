@@ -104,7 +104,7 @@ def _size(network: torch.nn.Module, patch: int) -> str:
 def _plan(train: Options) -> str:
     """Return M_D's learning rate and the iterations where it changes."""
     schedule = train.get("scheduler_g") or train.get("scheduler") or {}
-    rate, gamma = (train.get("optim_g") or train.get("optim_r"))["lr"], schedule.get("gamma", 0.5)
+    rate, gamma = (train.get("optim_g") or train["optim_r"])["lr"], schedule.get("gamma", 0.5)
     steps = [f"{rate:g}"]
     for milestone in schedule.get("milestones", ()):
         rate *= gamma

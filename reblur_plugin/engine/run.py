@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 from datetime import timedelta
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def start(options: Options, root: Path, is_train: bool, launcher: str) -> Option
         is_train: training or test.
         launcher: "none", "pytorch" (torchrun) or "slurm" (srun); NCCL with CUDA, else gloo.
     """
+    _keep_early_messages()
     opt: Options = {**options, "path": dict(options["path"]), "val": dict(options.get("val") or {})}
     opt["resolved"] = options
     opt |= {"is_train": is_train, "root_path": str(root), "auto_resume": False}
@@ -54,6 +56,18 @@ def start(options: Options, root: Path, is_train: bool, launcher: str) -> Option
     opt["datasets"] = {name: _dataset(name, block, opt) for name, block in options["datasets"].items()}
     opt["path"] |= _folders(root, opt["name"], is_train)
     return opt
+
+
+def _keep_early_messages() -> None:
+    """Hold what is logged while things are built, until there is a folder for the log file."""
+    logger = get_root_logger()
+    logger.setLevel(logging.INFO)
+    for handler in list(logger.handlers):
+        if isinstance(handler, MemoryHandler):
+            logger.removeHandler(handler)  # of a run that didn't get that far
+        else:
+            handler.setLevel(logging.WARNING)
+    logger.addHandler(MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
 
 
 def seed_everything(seed: int) -> None:
@@ -78,9 +92,15 @@ def open_folders(opt: Options, options: Options, archive: bool) -> logging.Logge
     phase = "train" if opt["is_train"] else "test"
     logger = get_root_logger()
     logger.setLevel(logging.INFO if opt["rank"] == 0 else logging.ERROR)
+    for shown in logger.handlers:
+        shown.setLevel(logging.INFO)
     if opt["rank"] == 0:
         handler = logging.FileHandler(main / f"{phase}_{opt['name']}_{get_time_str()}.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+        for early in [early for early in logger.handlers if isinstance(early, MemoryHandler)]:
+            early.setTarget(handler)
+            early.flush()
+            logger.removeHandler(early)
         logger.addHandler(handler)
     logger.info(
         "reblur_plugin %s, BasicSR %s, PyTorch %s, %s", __version__, basicsr_version, torch.__version__, _device(opt)

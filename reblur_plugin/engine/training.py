@@ -19,6 +19,7 @@ from reblur_plugin import checkpoints, host, registration
 from reblur_plugin.data.pair_dataset import DrawSampler
 from reblur_plugin.engine import run
 from reblur_plugin.engine.components import check_components
+from reblur_plugin.errors import ReblurError
 from reblur_plugin.models.validation import try_metrics
 from reblur_plugin.options import Options, in_iterations
 
@@ -122,7 +123,7 @@ def _loop(
     with tqdm(total=total, initial=progress.iteration, unit="it", mininterval=1, disable=opt["rank"] != 0) as bar:
         while progress.iteration < total and not _agreed(stopped, opt, progress.iteration % frequency == 0):
             data_timer.start()
-            data = next(batches)
+            data = _next(batches)
             data_timer.record()
             progress.advance()
             iteration = progress.iteration
@@ -149,6 +150,15 @@ def _loop(
     model.save(-1, -1)
     logger.info("Trained %d iterations; networks are in %s", total, opt["path"]["models"])
     return True
+
+
+def _next(batches: Iterator[Any]) -> Any:
+    """Return the next batch; an error of ours in a worker comes without the worker's traceback."""
+    try:
+        return next(batches)
+    except ReblurError as error:
+        name = type(error).__name__
+        raise type(error)(str(error).strip().rsplit(f"{name}: ", 1)[-1]) from error
 
 
 def _save(model: Any, progress: Progress) -> None:

@@ -60,7 +60,7 @@ def load_lpips(net: str = "alex", weights: str | None = None) -> Any:
         if weights is None:
             try:
                 return lpips.LPIPS(net=net).eval()
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # no network; a download that was cut off
                 raise MetricError(
                     f"reblur_lpips: the weights of {net!r} can't be downloaded ({error}); give torchvision's file as "
                     "the metric's key weights, or leave the metric out"

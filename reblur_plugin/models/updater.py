@@ -88,7 +88,7 @@ class Updater:
         """Return all that a resumed run needs beside the weights."""
         return {
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
+            "scheduled": self.scheduler.last_epoch,  # the rest of the schedule is the option file's
             "scaler": self.scaler.state_dict(),
             "skipped": [int(self.skipped), int(self.skipped_in_a_row)],
         }
@@ -100,9 +100,9 @@ class Updater:
             A sentence for each number that differs.
         """
         wanted = [{key: value for key, value in group.items() if key != "params"} for group in self._groups()]
-        rates = self.scheduler.base_lrs
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        self.scheduler.last_epoch = state["scheduled"]
+        self.scheduler._step_count = state["scheduled"] + 1  # else PyTorch thinks that no step was taken yet
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
         skipped, in_a_row = state.get("skipped", (0, 0))
@@ -117,8 +117,7 @@ class Updater:
                 if key != "lr" and group.get(key) != value
             ]
             group.update(options)
-        self.scheduler.base_lrs = rates
-        for group, rate in zip(self._groups(), rates, strict=True):
+        for group, rate in zip(self._groups(), self.scheduler.base_lrs, strict=True):
             group["lr"] = rate * self.scheduler.lr_lambdas[0](self.scheduler.last_epoch)
         return changes
 

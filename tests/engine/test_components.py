@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 import reblur_plugin
 from reblur_plugin.engine.components import check_components
-from reblur_plugin.options import OptionError, Options, override, read
-
-FILES = sorted((Path(__file__).resolve().parents[2] / "options").glob("*.yml"))
+from reblur_plugin.options import OptionError, Options, override
 
 
 @pytest.fixture(autouse=True)
@@ -40,10 +37,6 @@ def problems(options: Options) -> str:
 class TestInOrder:
     def test_known_types_with_known_arguments_pass(self, options: Options) -> None:
         check_components(options)
-
-    @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-    def test_every_option_file_passes(self, path: Path) -> None:
-        check_components(read(path))
 
     @pytest.mark.parametrize(
         "entry",
@@ -145,24 +138,14 @@ class TestRefusals:
         ("entry", "where"),
         [
             ("network_g={num_blocks: 4}", "network_g"),
-            ("network_g=SRN", "network_g"),
             ("train:perceptual_opt={layer_weights: {}}", "train: perceptual_opt"),
-            ("val:metrics:psnr=calculate_psnr", "val: metrics: psnr"),
         ],
     )
     def test_a_block_without_type_is_named(self, options: Options, entry: str, where: str) -> None:
         assert problems(override(options, [entry])) == f"{where}: type: missing"
 
-    @pytest.mark.parametrize(
-        ("entry", "start"),
-        [
-            ("val:metrics=[psnr, ssim]", "val: metrics: expected "),
-            ("network_g:type=[SRN]", "network_g: type: "),
-            ("model_type=[ReblurModel]", "model_type: "),
-        ],
-    )
-    def test_a_list_in_the_wrong_place_is_named(self, options: Options, entry: str, start: str) -> None:
-        assert problems(override(options, [entry])).startswith(start)
+    def test_a_list_in_the_place_of_a_type_is_named(self, options: Options) -> None:
+        assert problems(override(options, ["network_g:type=[SRN]"])).startswith("network_g: type: ")
 
     def test_all_problems_stand_in_one_message(self, options: Options) -> None:
         entries = ["model_type=M", "network_g:num_block=4", "train:pixel_opt:type=L1los", "val:metrics:x={type: SSIM}"]

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -189,6 +190,99 @@ class TestOneIteration:
         assert model.tested_net is model.net_g_ema
 
 
+class TestParts:
+    """A batch computed in parts gives the step of the whole batch."""
+
+    @pytest.fixture
+    def batch_of_four(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        return {key: torch.from_numpy(rng.random((4, 3, 8, 8), dtype=np.float32)) for key in ("lq", "gt")}
+
+    @pytest.mark.parametrize("order", ["reblur_first", "deblur_first"])
+    def test_parts_of_a_batch_give_the_same_step(
+        self, options: dict[str, Any], batch_of_four: dict[str, Tensor], order: str
+    ) -> None:
+        options["train"]["reblur_opt"]["order"] = order
+        options["network_d"] = {"type": "_Gain", "gain": 2.0}
+        options["train"] |= {"optim_d": {"type": "SGD", "lr": 0.1}}
+        options["train"]["gan_opt"] = {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.1}
+        results = []
+        for parts in (1, 2, 4):
+            model = ReblurModel(copy.deepcopy(options) | {"train": {**options["train"], "accumulate": parts}})
+            model.feed_data(batch_of_four)
+            model.optimize_parameters(1)
+            results.append([*gains(model), model.net_d.gain.item(), *model.get_current_log().values()])
+        assert results[1] == pytest.approx(results[0], rel=1e-5)
+        assert results[2] == pytest.approx(results[0], rel=1e-5)
+
+
+class TestFrozenDeblurNet:
+    """Table 1's second row: M_R alone, on the results of a trained M_D."""
+
+    @pytest.fixture
+    def frozen_options(self, options: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+        checkpoints.save({"params": {"gain": torch.tensor(0.9)}}, tmp_path / "g.pth")
+        options["path"]["pretrain_network_g"] = str(tmp_path / "g.pth")
+        options["network_g"]["gain"] = 0.1  # the checkpoint's .9 must take its place
+        options["train"]["freeze_deblur_net"] = True
+        options["train"]["reblur_opt"]["sharp_reference"] = "none"
+        del options["train"]["optim_g"], options["train"]["pixel_opt"]
+        return options
+
+    def test_only_m_r_learns(self, frozen_options: dict[str, Any]) -> None:
+        model = step(frozen_options)
+        assert gains(model) == pytest.approx((0.9, 0.545), rel=1e-6)  # r' = .5 + .1 * .45
+        assert set(model.get_current_log()) == {"l_r_blur", "rho", "lr_r"}
+
+    def test_only_m_r_is_saved(self, frozen_options: dict[str, Any]) -> None:
+        model = step(frozen_options)
+        model.save(0, 1)
+        assert [path.name for path in Path(frozen_options["path"]["models"]).iterdir()] == ["net_r_1.pth"]
+
+    def test_needs_a_trained_m_d(self, frozen_options: dict[str, Any]) -> None:
+        del frozen_options["path"]["pretrain_network_g"]
+        with pytest.raises(ReblurModelError, match="trains M_R on a trained M_D; give reblur_opt and path"):
+            ReblurModel(frozen_options)
+
+
+class TestNumbersThatAreNotFinite:
+    def test_stop_at_the_next_log_and_name_the_iteration(self, options: dict[str, Any]) -> None:
+        model = step(options, 2)
+        model.feed_data({"lq": torch.full((2, 3, 4, 4), torch.nan), "gt": torch.full((2, 3, 4, 4), S)})
+        model.optimize_parameters(3)
+        model.feed_data(batch())
+        model.optimize_parameters(4)
+        with pytest.raises(ReblurModelError, match="nan or infinity since iteration 3; the last saved checkpoint"):
+            model.get_current_log()
+
+    def test_are_never_saved(self, options: dict[str, Any]) -> None:
+        model = step(options)
+        model.net_r.gain.data.fill_(torch.inf)
+        with pytest.raises(ReblurModelError, match="net_r: weights aren't finite any more"):
+            model.save(0, 1)
+        assert not Path(options["path"]["models"]).exists()
+
+    def test_a_bad_fp16_step_is_left_out_and_counted(self, options: dict[str, Any]) -> None:
+        options["train"]["amp"] = "fp16"
+        model = step(options)
+        before = gains(model)
+        model.feed_data({"lq": torch.full((2, 3, 4, 4), torch.inf), "gt": torch.full((2, 3, 4, 4), S)})
+        model.optimize_parameters(2)
+        assert gains(model) == before
+        assert model.get_current_log()["skipped_fp16_steps"] == 2  # M_D's and M_R's
+        model.feed_data(batch())
+        model.optimize_parameters(3)
+        assert gains(model) != before
+
+    def test_fp16_that_fails_for_good_stops_the_run(self, options: dict[str, Any]) -> None:
+        options["train"]["amp"] = "fp16"
+        model = ReblurModel(options)
+        model.feed_data({"lq": torch.full((2, 3, 4, 4), torch.inf), "gt": torch.full((2, 3, 4, 4), S)})
+        for iteration in range(1, 21):
+            model.optimize_parameters(iteration)
+        with pytest.raises(ReblurModelError, match="20 fp16 steps in a row without finite gradient"):
+            model.check()
+
+
 class TestLog:
     def test_holds_all_losses_rho_and_m_rs_learning_rate(self, options: dict[str, Any]) -> None:
         options["train"]["optim_r"] = {"type": "SGD", "lr": 0.2}
@@ -263,6 +357,67 @@ class TestFiles:
         assert gains(second) == gains(unbroken)
         assert second.net_g_ema.gain.item() == unbroken.net_g_ema.gain.item()
 
+    @pytest.mark.parametrize(
+        ("change", "rate"),
+        [
+            ({}, 0.05),  # halved at iteration 1 already
+            ({"optim_r": {"type": "SGD", "lr": 0.4}}, 0.2),
+            ({"scheduler": {"type": "MultiStepLR", "milestones": [100], "gamma": 0.5}}, 0.1),
+            ({"scheduler": {"type": "MultiStepLR", "milestones": [1], "gamma": 0.1}}, 0.01),
+        ],
+    )
+    def test_a_resumed_run_follows_the_learning_rates_of_its_options(
+        self, options: dict[str, Any], change: dict[str, Any], rate: float
+    ) -> None:
+        options["train"]["scheduler"] = {"type": "MultiStepLR", "milestones": [1], "gamma": 0.5}
+        step(options, 3).save(0, 3)
+        options["train"] |= change
+        model = ReblurModel(options)
+        model.resume_training(checkpoints.load(Path(options["path"]["training_states"]) / "3.state"))
+        assert model.get_current_learning_rate()[1] == pytest.approx(rate)
+        model.update_learning_rate(4)
+        assert model.get_current_learning_rate()[1] == pytest.approx(rate)
+
+    def test_a_changed_learning_rate_is_told(
+        self, options: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(logging.getLogger("basicsr"), "propagate", True)
+        step(options).save(0, 1)
+        options["train"]["optim_r"] = {"type": "SGD", "lr": 0.4, "momentum": 0.9}
+        model = ReblurModel(options)
+        model.resume_training(checkpoints.load(Path(options["path"]["training_states"]) / "1.state"))
+        assert "optim_r: lr: 0.4 in the options, 0.1 in the saved state; the options hold" in caplog.text
+        assert "optim_r: momentum: 0.9 in the options, 0 in the saved state" in caplog.text
+        assert model.optimizers[1].param_groups[0]["momentum"] == 0.9
+
+    def test_a_state_of_other_networks_is_refused(self, options: dict[str, Any]) -> None:
+        step(options).save(0, 1)
+        del options["network_r"], options["train"]["reblur_opt"]
+        state = checkpoints.load(Path(options["path"]["training_states"]) / "1.state")
+        with pytest.raises(ReblurModelError, match="training state of ReblurModel for net_g, got one for net_g, net_r"):
+            ReblurModel(options).resume_training(state)
+
+    def test_only_the_newest_checkpoints_are_kept(self, options: dict[str, Any]) -> None:
+        options["logger"] = {"keep_checkpoints": 2}
+        model = step(options)
+        model.save_networks("best")
+        for iteration in (2, 9, 10, 11):
+            model.save(0, iteration)
+        model.save(-1, -1)
+        kept = {path.stem for path in Path(options["path"]["training_states"]).iterdir()}
+        assert kept == {"10", "11"}
+        names = {path.name for path in Path(options["path"]["models"]).iterdir()}
+        assert names == {f"net_{label}_{name}.pth" for label in "gr" for name in ("10", "11", "best", "latest")}
+
+    def test_a_checkpoint_tells_where_it_comes_from(self, options: dict[str, Any]) -> None:
+        options |= {"manual_seed": 7, "data_fingerprint": "abc", "resolved": {"name": "gain", "train": {"lr": (1e-4,)}}}
+        model = step(options)
+        model.save(0, 1)
+        origin = checkpoints.load(Path(options["path"]["models"]) / "net_r_1.pth")["origin"]
+        assert origin["options"] == {"name": "gain", "train": {"lr": [1e-4]}}
+        assert (origin["seed"], origin["data"], origin["iteration"]) == (7, "abc", 1)
+        assert origin["versions"].keys() == {"reblur_plugin", "torch"}
+
     def test_a_test_takes_the_averaged_weights(self, options: dict[str, Any]) -> None:
         options["train"]["ema_decay"] = 0.75
         model = step(options)
@@ -270,9 +425,9 @@ class TestFiles:
         models = Path(options["path"]["models"])
         tested = {**options, "is_train": False, "path": {"pretrain_network_g": str(models / "net_g_1.pth")}}
         del tested["network_r"]
-        assert float(ReblurModel(tested).net_g.gain) == model.net_g_ema.gain.item()
+        assert ReblurModel(tested).net_g.gain.item() == model.net_g_ema.gain.item()
         tested["path"]["param_key_g"] = "params"
-        assert float(ReblurModel(tested).net_g.gain) == model.net_g.gain.item()
+        assert ReblurModel(tested).net_g.gain.item() == model.net_g.gain.item()
 
 
 class TestRefusals:

@@ -1,4 +1,4 @@
-"""The watch on M_R's identity trap: rho's mean over a window, 1 within a hundredth."""
+"""The watches: rho's mean over a window, 1 within a hundredth; the first loss that isn't finite."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 import torch
 
-from reblur_plugin.models.collapse import CollapseWatch
+from reblur_plugin.models.watch import CollapseWatch, FiniteWatch
 
 
 def watched(values: Iterable[float], window: int = 4) -> CollapseWatch:
@@ -61,3 +61,19 @@ class TestCollapseWatch:
         # a fresh M_R with a global skip is the identity for some hundred
         assert watched([1.0] * 499, window=CollapseWatch().window).warning() is None
         assert watched([1.0] * 500, window=CollapseWatch().window).warning() is not None
+
+
+class TestFiniteWatch:
+    def test_finite_losses_are_well(self) -> None:
+        watch = FiniteWatch(torch.device("cpu"))
+        for iteration, loss in enumerate((0.5, -1.0, 3e38), start=1):
+            watch.add(torch.tensor(loss), iteration)
+        assert watch.first() is None
+
+    @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+    def test_the_first_bad_iteration_is_remembered(self, bad: float) -> None:
+        watch = FiniteWatch(torch.device("cpu"))
+        for iteration, loss in ((4, 1.0), (5, bad), (6, 1.0), (7, bad)):
+            watch.add(torch.tensor(loss, requires_grad=True), iteration)
+        assert watch.first() == 5
+        assert watch.first() == 5

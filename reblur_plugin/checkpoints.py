@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from reblur_plugin import __version__
 from reblur_plugin.errors import ReblurError
 
-
 # What torch.load meets in damaged files, by format and place of the damage.
 _DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error)
 

@@ -17,7 +17,8 @@ from reblur_plugin import __version__
 from reblur_plugin.errors import ReblurError
 
 # What torch.load meets in damaged files, by format and place of the damage.
-_DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error)
+_DAMAGED: tuple[type[Exception], ...] = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError)
+_DAMAGED += (AttributeError, AssertionError, struct.error)
 
 
 class CheckpointError(ReblurError):
@@ -39,9 +40,10 @@ def save(content: dict[str, Any], path: Path) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        raise CheckpointError(f"{path}: can't be written ({error}); free or change the disk, then resume") from error
+    finally:
         with contextlib.suppress(OSError):
-            partial.unlink()
-        raise CheckpointError(f"{path}: can't be written ({error}); free disk space, then resume") from error
+            partial.unlink()  # not there any more unless something went wrong
 
 
 def load(path: str | Path) -> dict[str, Any]:

@@ -45,15 +45,19 @@ def read_options(arguments: argparse.Namespace, is_train: bool) -> options.Optio
     chosen = options.override(options.read(arguments.opt), arguments.force_yml)
     problems = options.problems(chosen, is_train)
     if problems:
-        import_modules(arguments.modules)
-        raise options.OptionError("; ".join(problems + _component_problems(chosen)))
+        raise options.OptionError("; ".join(problems + _component_problems(chosen, arguments.modules)))
     return chosen
 
 
-def _component_problems(chosen: options.Options) -> list[str]:
-    from reblur_plugin import registration
+def _component_problems(chosen: options.Options, modules: Sequence[str]) -> list[str]:
+    """Return what is wrong with names of classes; nothing, if BasicSR can't even be loaded."""
+    from reblur_plugin import host, registration
 
-    registration.register()
+    try:
+        import_modules(modules)
+        registration.register()
+    except host.HostError:
+        return []
     from reblur_plugin.engine import components
 
     return components.problems(chosen)

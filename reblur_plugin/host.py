@@ -38,7 +38,7 @@ def prepare() -> None:
         if importlib.util.find_spec(_REMOVED) is None:
             stand_in = sys.modules[_REMOVED] = _functional_tensor()
         importlib.import_module("basicsr")
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:  # the latter: built against another NumPy
         raise HostError(
             f"BasicSR: its import failed ({error}); run scripts/setup.sh to install what it needs"
         ) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -39,6 +41,10 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, "<< isn't supported; use _base_", key_node.start_mark
+                )
             if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
             key = self.construct_object(key_node)
@@ -93,17 +99,20 @@ def _read(path: Path, above: tuple[Path, ...]) -> Options:
 
 def _parse(text: str, source: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
+        value = yaml.load(text, Loader=_Loader)  # a SafeLoader
+        json.dumps(value, default=str, skipkeys=True)  # refuses a block that holds itself
+        return value
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a 13th month is a ValueError
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        problem = problem.removeprefix("but ")
         raise OptionError(f"{source}{where}: expected plain YAML, but {problem}") from error
 
 
 def merge(base: Options, changes: Mapping[str, Any]) -> Options:
     """Return `base` with `changes` laid over it, block by block; another `type` replaces the whole block."""
-    merged = {key: value for key, value in base.items() if _LENGTHS.get(key) not in changes}
+    merged = {key: value for key, value in base.items() if key not in _LENGTHS or _LENGTHS[key] not in changes}
     for key, value in changes.items():
         old = merged.get(key)
         same = (
@@ -191,8 +200,11 @@ def _validator() -> Any:
     def is_integer(_: Any, value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)  # 1e5 is a number, not a count
 
+    def is_number(_: Any, value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
     base = jsonschema.Draft202012Validator
-    checker = base.TYPE_CHECKER.redefine("integer", is_integer)
+    checker = base.TYPE_CHECKER.redefine("integer", is_integer).redefine("number", is_number)
     return jsonschema.validators.extend(base, type_checker=checker)
 
 
@@ -222,9 +234,7 @@ def _check_training(options: Options, own_model: bool) -> list[str]:
     total = train.get("total_iter")
     for key, block in train.items():
         steps = block.get("milestones") if str(key).startswith("scheduler") and isinstance(block, dict) else None
-        if isinstance(steps, list) and isinstance(total, int):
-            beyond = [step for step in steps if isinstance(step, int) and step > total]
-            found += [f"train: {key}: milestones: {step} lies beyond total_iter {total}; lower it" for step in beyond]
+        found += _beyond(key, steps, total) if isinstance(steps, list) else []
     data = datasets["train"] if isinstance(datasets["train"], dict) else {}
     batch, parts = data.get("batch_size_per_gpu"), train.get("accumulate", 1)
     if own_model and data and "batch_size_per_gpu" not in data:
@@ -234,9 +244,19 @@ def _check_training(options: Options, own_model: bool) -> list[str]:
     return found
 
 
+def _beyond(key: str, steps: list[Any], total: Any) -> list[str]:
+    """Return a sentence for each milestone, iteration or percentage, that a training never reaches."""
+    return [
+        f"train: {key}: milestones: {step} lies beyond total_iter{f' {total}' if total is not None else ''}; lower it"
+        for step in steps
+        if (isinstance(step, int) and isinstance(total, int) and step > total)
+        or (isinstance(step, str) and re.fullmatch(r"\d+(\.\d+)?%", step) and float(step[:-1]) > 100)
+    ]
+
+
 def _check_validation(options: Options) -> list[str]:
     val = options.get("val")
-    metrics = val.get("metrics") if isinstance(val, dict) else None
+    metrics = (val.get("metrics") or {}) if isinstance(val, dict) else None
     if not isinstance(val, dict) or not isinstance(metrics, dict):
         return []
     found = [
@@ -251,10 +271,12 @@ def _check_validation(options: Options) -> list[str]:
     ]
     best = val.get("best")
     if isinstance(best, str) and best not in metrics:
-        found.append(f"val: best: expected a name under val: metrics{suggest(best, metrics)}")
+        found.append(
+            f"val: best: expected a name under val: metrics{suggest(best, metrics) if metrics else ', which has none'}"
+        )
     datasets = options.get("datasets")
-    blocks = datasets.values() if isinstance(datasets, dict) else ()
-    names = [block.get("name") for block in blocks if isinstance(block, dict)]
+    blocks = datasets.items() if isinstance(datasets, dict) else ()
+    names = [block.get("name", phase) for phase, block in blocks if isinstance(block, dict)]
     found += [
         f"datasets: two sets are named {name!r}; give each its own name, they share a folder of results"
         for name in sorted({str(name) for name in names if name is not None and names.count(name) > 1})
@@ -279,7 +301,7 @@ def in_iterations(options: Options, images: int, processes: int) -> Options:
         )
     if "total_epoch" in train:
         train["total_iter"] = train.pop("total_epoch") * (images // batch)
-    for key in [key for key in train if key.startswith("scheduler")]:
+    for key in [key for key, block in train.items() if key.startswith("scheduler") and block]:
         block = dict(train[key])
         block["milestones"] = [
             round(float(step[:-1]) / 100 * train["total_iter"]) if isinstance(step, str) else step

@@ -39,7 +39,10 @@ _WEIGHT = _entry("number", "a number >= 0", minimum=0)
 _FLAG = _entry("boolean", "true or false")
 _TEXT = _entry("string", "text")
 _FILE = _entry(["string", "null"], "a file's path")
+_NAME = _entry("string", "letters, digits, _ . + -", pattern=r"^(?!\.+$)[A-Za-z0-9_.+-]+$")
 _COMPONENT = _entry("object", "a block of keys", properties={"type": _TEXT})  # of a registered class: open
+_LOSS = _COMPONENT | {"properties": {"type": _TEXT, "loss_weight": _WEIGHT}}
+_METRIC = _COMPONENT | {"properties": {"type": _TEXT, "crop_border": _NATURAL}}
 _NETWORKS = ("g", "r", "d")
 
 _DATASET = {
@@ -51,7 +54,7 @@ _DATASET = {
     "then": _block(
         {
             "type": _TEXT,
-            "name": _TEXT,
+            "name": _NAME,
             "layout": _choice("gopro", "reds", "folders", "photographs"),
             "dataroot": _TEXT,
             "dataroot_lq": _TEXT,
@@ -97,9 +100,9 @@ _TRAIN: Schema = {
     "accumulate": _COUNT,
     "grad_clip": _WEIGHT,
     "freeze_deblur_net": _FLAG,
-    "pixel_opt": _optional(_COMPONENT),
+    "pixel_opt": _optional(_LOSS),
     "perceptual_opt": _optional(_COMPONENT),
-    "gan_opt": _optional(_COMPONENT),
+    "gan_opt": _optional(_LOSS),
     "reblur_opt": _optional(
         _block(
             {
@@ -117,9 +120,9 @@ _TRAIN |= {f"scheduler_{label}": _optional(_SCHEDULER) for label in _NETWORKS}
 _VAL = {
     "val_freq": _COUNT,
     "save_img": _FLAG,
-    "suffix": _entry(["string", "null"], "text"),
+    "suffix": _NAME | {"type": ["string", "null"]},
     "pbar": _FLAG,
-    "metrics": _optional(_entry("object", "a block of metrics", additionalProperties=_COMPONENT)),
+    "metrics": _optional(_entry("object", "a block of metrics", additionalProperties=_METRIC)),
     "best": _entry("string", "the name of a metric"),
     "input_metrics": _FLAG,
     "reblurred": _FLAG,
@@ -159,13 +162,13 @@ def training(own_model: bool = True) -> Schema:
 
 
 def test(own_model: bool = True) -> Schema:
-    """Return the schema of complete test options; `train` and `logger` aren't looked at."""
+    """Return the schema of complete test options; `train` and `logger` aren't looked into."""
     tolerant = {**_VAL, "val_freq": {}}
     return _whole(
         ("name", "model_type", "datasets", "network_g", "path"),
-        train={},
+        train=_optional(_COMPONENT),
         val=_optional(_block(tolerant) if own_model else _COMPONENT),
-        logger={},
+        logger=_optional(_COMPONENT),
     )
 
 
@@ -179,7 +182,7 @@ def for_editors() -> Schema:
 
 def _whole(required: tuple[str, ...], train: Schema, val: Schema, logger: Schema) -> Schema:
     properties: Schema = {
-        "name": _entry("string", "letters, digits, _ . + -", pattern=r"^(?!\.+$)[A-Za-z0-9_.+-]+$"),
+        "name": _NAME,
         "model_type": _TEXT,
         "scale": _entry("integer", "1", const=1),
         "num_gpu": {"anyOf": [_NATURAL, {"const": "auto"}], "title": "auto or a whole number >= 0"},

@@ -81,4 +81,6 @@ def write_sequence(folder: Path, photograph: NDArray[np.uint8], shakes: int, rng
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from reblur_plugin.cli import guarded
+
+    sys.exit(guarded(main))

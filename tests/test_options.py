@@ -538,13 +538,13 @@ class TestCheck:
 class TestInIterations:
     # 103 images in batches of 8: 12 iterations an epoch, 7 images wait for the next; 22.5 rounds to 22
     @pytest.mark.parametrize(
-        ("processes", "total", "milestones"), [(1, 120, [60, 90, 50]), (2, 60, [30, 45, 50]), (4, 30, [15, 22, 50])]
+        ("processes", "total", "milestones"), [(1, 120, [60, 90, 20]), (2, 60, [30, 45, 20]), (4, 30, [15, 22, 20])]
     )
     def test_epochs_and_percentages_become_iterations(
         self, options: Options, processes: int, total: int, milestones: list[int]
     ) -> None:
         del options["train"]["total_iter"]
-        options["train"] |= {"total_epoch": 10, "scheduler": {"type": "MultiStepLR", "milestones": ["50%", "75%", 50]}}
+        options["train"] |= {"total_epoch": 10, "scheduler": {"type": "MultiStepLR", "milestones": ["50%", "75%", 20]}}
         options["datasets"]["train"]["batch_size_per_gpu"] = 8
         before = copy.deepcopy(options)
         found = in_iterations(options, 103, processes)

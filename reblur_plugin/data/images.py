@@ -54,9 +54,12 @@ def write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
         ImageError: if the format is unknown or the disk refuses.
     """
     try:
-        encoded = cv2.imencode(path.suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1]
+        done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     except cv2.error as error:
-        raise ImageError(f"{path}: expected a picture suffix ({', '.join(SUFFIXES)}), got {path.suffix!r}") from error
+        expected = f"a picture and one of the suffixes {', '.join(SUFFIXES)}"
+        raise ImageError(f"{path}: expected {expected}, got {pixels.shape} and {path.suffix!r}") from error
+    if not done:
+        raise ImageError(f"{path}: {path.suffix} can't hold {pixels.shape[1]}x{pixels.shape[0]} pixels; use .png")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

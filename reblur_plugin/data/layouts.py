@@ -35,6 +35,8 @@ def gopro_pairs(root: Path, blur_key: str = "blur_gamma") -> list[Pair]:
     sequences = _folders(root, f"the sequences of GOPRO_Large (SEQUENCE/{blur_key}, SEQUENCE/sharp)")
     pairs = []
     for sequence in sequences:
+        if sequence.name in ("train", "test") and not (sequence / "sharp").exists():
+            raise DatasetError(f"{root}: expected sequences, got train and test; point dataroot at one of these two")
         if not (sequence / blur_key).is_dir():
             kinds = sorted(folder.name for folder in sequence.iterdir() if folder.is_dir() and folder.name != "sharp")
             found = (
@@ -96,7 +98,7 @@ def _folders(root: Path, what: str) -> list[Path]:
         raise DatasetError(f"{root}: no such folder; expected {what}")
     folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     if not folders:
-        raise DatasetError(f"{root}: an empty folder; expected {what}")
+        raise DatasetError(f"{root}: no folders in it; expected {what}")
     return folders
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,7 +79,7 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
         digest = hashlib.sha256()
         for pair in self.pairs:
             for path in (pair.blurry, pair.sharp):
-                digest.update(f"{pair.name} {path.name} {path.stat().st_size}\n".encode() if path else b"-")
+                digest.update(f"{pair.name} {path.name} {_bytes(path)}\n".encode() if path else b"-")
         return digest.hexdigest()[:16]
 
     def _rng(self, draw: int | Draw) -> np.random.Generator:
@@ -94,7 +95,8 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
         blurry, sharp = read_image(pair.blurry), read_image(pair.sharp)
         if blurry.shape != sharp.shape:
             raise ImageError(
-                f"{pair.blurry}: expected the size of its sharp partner {_size(sharp)}, got {_size(blurry)}"
+                f"{pair.blurry}: expected the size of its sharp partner {_size(sharp)}, got {_size(blurry)}; "
+                "unzip the data set again or remove the pair"
             )
         if self.training and min(blurry.shape[:2]) < self.gt_size:
             raise ImageError(f"{pair.blurry}: {_size(blurry)} is smaller than gt_size {self.gt_size}; lower gt_size")
@@ -128,6 +130,13 @@ class DrawSampler(Sampler[Draw]):
                 order = np.random.default_rng((self.seed, epoch)).permutation(self.size)
             yield Draw(int(order[number % self.size]), number)
             number += self.stride
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise ImageError(f"{path}: expected an image, but it can't be read ({error.strerror})") from error
 
 
 def _size(image: np.ndarray[Any, Any]) -> str:

@@ -83,12 +83,15 @@ def open_folders(opt: Options, options: Options, archive: bool) -> logging.Logge
     Called last, when everything has been built. With `archive` an older experiment of that name moves aside.
     """
     main = Path(opt["path"]["experiments_root" if opt["is_train"] else "results_root"])
-    if archive:
-        make_exp_dirs(opt)
-    if opt["rank"] == 0:
-        for folder in (main, Path(opt["path"]["visualization"])):
-            folder.mkdir(parents=True, exist_ok=True)
-        write(options, main / f"{opt['name']}.yml")
+    try:
+        if archive:
+            make_exp_dirs(opt)
+        if opt["rank"] == 0:
+            for folder in (main, Path(opt["path"]["visualization"])):
+                folder.mkdir(parents=True, exist_ok=True)
+            write(options, main / f"{opt['name']}.yml")
+    except OSError as error:
+        raise OptionError(f"{main}: this folder can't be made ({error.strerror}); start somewhere else") from error
     phase = "train" if opt["is_train"] else "test"
     logger = get_root_logger()
     logger.setLevel(logging.INFO if opt["rank"] == 0 else logging.ERROR)

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from reblur_plugin import host, registration
 from reblur_plugin.engine import run
 from reblur_plugin.engine.components import check_components
+from reblur_plugin.models.validation import try_metrics
 from reblur_plugin.options import OptionError, Options
 
 host.prepare()
@@ -36,6 +37,9 @@ def test(options: Options, root: Path, launcher: str = "none") -> None:
         raise OptionError("datasets: expected a block test_... or val, got none")
     datasets = [build_dataset(block) for block in blocks.values()]
     model = build_model(opt)
+    if opt["rank"] == 0:
+        for dataset in datasets:
+            try_metrics(dataset, opt)
     logger = run.open_folders(opt, options, archive=True)
     try:
         for dataset in datasets:

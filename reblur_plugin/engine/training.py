@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,12 +17,13 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from reblur_plugin import checkpoints, host, registration
-from reblur_plugin.data.pair_dataset import DrawSampler
+from reblur_plugin.data.pair_dataset import DeblurPairDataset, DrawSampler
 from reblur_plugin.engine import run
 from reblur_plugin.engine.components import check_components
 from reblur_plugin.errors import ReblurError
+from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.models.validation import try_metrics
-from reblur_plugin.options import Options, in_iterations
+from reblur_plugin.options import OptionError, Options, in_iterations
 
 host.prepare()
 
@@ -40,13 +42,13 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
         auto_resume: go on from the newest whole training state of this experiment, if there is one.
 
     Raises:
-        ReblurError: for everything that is wrong with options, data or checkpoints, before anything is created; and
-            for a disk that refuses or losses that aren't finite while it runs.
+        ReblurError: for what is wrong with options, folders or checkpoints, before anything is created; while it runs
+            for an image that can't be used, a disk that refuses, losses that aren't finite.
     """
     registration.register()
     check_components(options)
     opt = run.start(options, root, True, launcher)
-    datasets = {name: build_dataset(block) for name, block in opt["datasets"].items()}
+    datasets = {name: _dataset(name, block) for name, block in opt["datasets"].items()}
     resolved = in_iterations(options, len(datasets["train"]), opt["world_size"])
     opt |= {"train": resolved["train"], "resolved": resolved, "data_fingerprint": datasets["train"].fingerprint()}
     state, skipped = _resume_state(opt, auto_resume)
@@ -58,7 +60,11 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
         for dataset in validated:
             try_metrics(dataset, opt)
     progress = Progress(opt, len(datasets["train"]), state)
-    batches = iter(_loader(datasets["train"], opt, progress.draws))
+    loader = iter(_loader(datasets["train"], opt, progress.draws))
+    first = _next(loader)  # before anything is created: it may be what can't be read, or what M_D can't take
+    if isinstance(model, ReblurModel):
+        model.deblur(first["lq"][:1])
+    batches = chain([first], loader)
     logger = run.open_folders(opt, resolved, archive=state is None)
     for note in skipped:
         logger.warning(note)
@@ -186,6 +192,19 @@ def _agreed(stopped: list[str], opt: Options, is_time: bool) -> bool:
     if flag and not stopped:
         stopped.append("another process")
     return bool(flag)
+
+
+def _dataset(name: str, block: Options) -> Any:
+    """Return a data set; what a class of BasicSR or of the user's lacks becomes a sentence."""
+    try:
+        dataset = build_dataset(block)
+    except ReblurError:
+        raise
+    except (LookupError, TypeError, ValueError, OSError) as error:
+        raise OptionError(f"datasets: {name}: {block['type']} can't take these options: {error!r}") from error
+    if name == "train" and not isinstance(dataset, DeblurPairDataset):
+        raise OptionError(f"datasets: train: type: expected DeblurPairDataset, got {block['type']}")
+    return dataset
 
 
 def _loader(dataset: Any, opt: Options, draws: int) -> DataLoader[Any]:

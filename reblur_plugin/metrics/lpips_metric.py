@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
+import math
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +19,8 @@ from reblur_plugin import checkpoints
 from reblur_plugin.errors import ReblurError
 
 Backbone = Literal["alex", "vgg", "squeeze"]
+_SMALLEST = 32  # below it the deepest layers of the backbones see nothing
+_LOGGER = logging.getLogger("basicsr")
 
 
 class MetricError(ReblurError):
@@ -43,6 +47,9 @@ def reblur_lpips(
     Raises:
         MetricError: if the backbone is unknown or its weights can't be had.
     """
+    if min(img.shape[:2]) - 2 * crop_border < _SMALLEST:
+        _LOGGER.warning("LPIPS: expected at least 32x32 pixels, got %dx%d; left out", *img.shape[1::-1])
+        return math.nan
     tensors = [_to_lpips_range(image, crop_border) for image in (img, img2)]
     with torch.no_grad():
         return float(load_lpips(net, weights)(*tensors))
@@ -73,10 +80,14 @@ def load_lpips(net: str = "alex", weights: str | None = None) -> Any:
 def _load_backbone(backbone: torch.nn.Module, path: Path) -> None:
     """Put torchvision's weights ("features.0.weight" or "0.weight") into the package's slices ("slice1.0.weight")."""
     given = {name.removeprefix("features."): value for name, value in checkpoints.state_dict(path).items()}
-    names = {name: name.split(".", 1)[1] for name in backbone.state_dict()}
-    missing = sorted(set(names.values()) - given.keys())
-    if missing:
-        raise MetricError(f"{path}: expected torchvision's weights of the backbone, but {missing[0]} is missing")
+    own = backbone.state_dict()
+    names = {name: name.split(".", 1)[1] for name in own}
+    for name, source in names.items():
+        if source not in given or given[source].shape != own[name].shape:
+            raise MetricError(
+                f"{path}: expected torchvision's weights of the network that the key net names, but {source} doesn't "
+                "fit; give the file of that network"
+            )
     backbone.load_state_dict({name: given[source] for name, source in names.items()})
 
 

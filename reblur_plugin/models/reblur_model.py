@@ -15,6 +15,7 @@ Without `network_r` M_D is trained by L_1 (and VGG, Adv) alone. All networks hav
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from reblur_plugin.core.objectives import (
     reblurring_module_loss,
     sharp_reference_image,
 )
+from reblur_plugin.errors import ReblurError
 from reblur_plugin.losses.reblur_loss import BlurLoss, ReblurLoss, SharpLoss
 from reblur_plugin.models.schedule import PiecewiseLinear
 from reblur_plugin.models.updater import ReblurModelError, Updater
@@ -51,6 +53,7 @@ from basicsr.models.base_model import BaseModel  # noqa: E402
 from basicsr.utils import get_root_logger  # noqa: E402
 
 ORDERS = ("reblur_first", "deblur_first")
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -97,6 +100,8 @@ class ReblurModel(BaseModel):
         self.tta = AdaptConfig(**tta) if tta else None
         if self.tta and self.net_r is None:
             raise ReblurModelError("val: tta: adaptation needs M_R; add network_r and path: pretrain_network_r")
+        if (opt.get("val") or {}).get("reblurred") and self.net_r is None:
+            raise ReblurModelError("val: reblurred: needs M_R; add network_r and path: pretrain_network_r")
 
     # ---- set-up ----------------------------------------------------------------------------------------------------
 
@@ -174,10 +179,20 @@ class ReblurModel(BaseModel):
             )
 
     def _loss(self, train: dict[str, Any], key: str) -> Any:
-        return build_loss(train[key]).to(self.device) if train.get(key) else None
+        if not train.get(key):
+            return None
+        loss = _built(f"train: {key}", build_loss, train[key]).to(self.device)
+        wanted = ("input", "target_is_real", "is_disc") if key == "gan_opt" else ("output", "sharp")
+        parameters = inspect.signature(loss.forward).parameters.values()
+        needed = [item for item in parameters if item.default is item.empty and item.kind not in _VARIABLE]
+        if len(needed) > len(wanted) or (key == "gan_opt" and "is_disc" not in {item.name for item in parameters}):
+            raise ReblurModelError(
+                f"train: {key}: type: expected a loss of ({', '.join(wanted)}), got {train[key]['type']}"
+            )
+        return loss
 
     def _build(self, label: str) -> nn.Module:
-        network = build_network(self.opt[f"network_{label}"])
+        network = _built(f"network_{label}", build_network, self.opt[f"network_{label}"])
         path = self.opt["path"].get(f"pretrain_network_{label}")
         if path:
             # In training the raw weights go on; a test, and a frozen M_D, take the averaged ones where there are some.
@@ -297,7 +312,8 @@ class ReblurModel(BaseModel):
             if self.cri_pix:
                 losses["l_g_pix"] = self.cri_pix(output, part.sharp)
             if self.cri_perceptual:
-                losses["l_g_percep"], losses["l_g_style"] = self.cri_perceptual(deblurred, part.sharp)
+                found = self.cri_perceptual(deblurred, part.sharp)  # BasicSR's: a pair, perceptual and style
+                losses["l_g_percep"], losses["l_g_style"] = found if isinstance(found, tuple) else (found, None)
             if "d" in bare:
                 losses["l_g_gan"] = self.cri_gan(bare["d"](deblurred), True, is_disc=False)
             others = [loss for loss in losses.values() if loss is not None]
@@ -392,6 +408,11 @@ class ReblurModel(BaseModel):
         with torch.no_grad():
             deblurred = finest(network(blurry.to(self.device)))
         network.train(training)
+        if deblurred.shape != blurry.shape:
+            raise ReblurModelError(
+                f"network_g: expected an image of the input's shape {tuple(blurry.shape)}, got "
+                f"{tuple(deblurred.shape)}; {type(network).__name__} can't deblur with these options"
+            )
         return deblurred
 
     def reblur(self, deblurred: Tensor) -> Tensor:
@@ -497,3 +518,13 @@ class ReblurModel(BaseModel):
             self.best_metric_results = resume_state["best"]
         torch.set_rng_state(resume_state["rng"].cpu())
         self.iteration = resume_state["iter"]
+
+
+def _built(where: str, build: Callable[[dict[str, Any]], nn.Module], options: dict[str, Any]) -> nn.Module:
+    """Return what BasicSR builds from a block; values that its class can't take become a sentence."""
+    try:
+        return build(options)
+    except ReblurError:
+        raise
+    except (TypeError, ValueError, LookupError, NotImplementedError, AssertionError, RuntimeError) as error:
+        raise ReblurModelError(f"{where}: {options.get('type')} can't take these options: {error}") from error

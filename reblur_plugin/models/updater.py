@@ -13,6 +13,7 @@ from reblur_plugin.errors import ReblurError
 from reblur_plugin.models.schedule import MultiStepDecay
 
 _SCALE = 1024.0  # first loss scale under fp16, as in the first author's code
+_UNUSABLE = ("LBFGS", "Optimizer", "SparseAdam")  # needs a closure, is no algorithm, needs sparse gradients
 _PATIENCE = 20  # bad fp16 steps in a row that are skipped before the run stops
 
 
@@ -130,9 +131,11 @@ def _optimizer(label: str, parameters: list[nn.Parameter], train: dict[str, Any]
     if not options:
         raise ReblurModelError(f"train: optim_{label}: missing; e.g. {{type: Adam, lr: 1e-4}}")
     name = options.pop("type", "Adam")
-    kind = getattr(torch.optim, str(name), None)
+    kind = None if name in _UNUSABLE else getattr(torch.optim, str(name), None)
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-        raise ReblurModelError(f"train: optim_{label}: type: PyTorch has no optimiser {name!r}; the paper uses Adam")
+        raise ReblurModelError(
+            f"train: optim_{label}: type: PyTorch has no optimiser {name!r} that fits; the paper uses Adam"
+        )
     build: Callable[..., torch.optim.Optimizer] = kind
     try:
         return build(parameters, **options)
@@ -149,7 +152,7 @@ def _scheduler(
     kind = options.pop("type", "MultiStepLR")
     if kind != "MultiStepLR":
         raise ReblurModelError(f"train: scheduler: type: expected MultiStepLR, got {kind!r}")
-    decay = MultiStepDecay(tuple(options.pop("milestones", ())), options.pop("gamma", 0.5))
+    decay = MultiStepDecay(tuple(sorted(options.pop("milestones", ()))), options.pop("gamma", 0.5))
     if options:
         raise ReblurModelError(f"train: scheduler: unknown key {', '.join(options)}; expected milestones, gamma")
     return torch.optim.lr_scheduler.LambdaLR(optimizer, decay)

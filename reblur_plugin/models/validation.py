@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from reblur_plugin import host
 from reblur_plugin.data.images import to_uint8, write_image
+from reblur_plugin.errors import ReblurError
 from reblur_plugin.models.pictures import comparison
 from reblur_plugin.options import KNOWN_BETTER
 
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 BLURRY, DEBLURRED, ADAPTED, REBLURRED = STAGES = ("blurry", "deblurred", "adapted", "reblurred")
+
+
+class MetricError(ReblurError):
+    """A metric that can't be computed as the options ask."""
 
 
 @dataclass
@@ -114,7 +120,22 @@ def try_metrics(dataset: Any, opt: dict[str, Any]) -> None:
     """
     item = dataset[0]
     blurry = to_uint8(item["lq"])
-    _score(blurry, to_uint8(item["gt"]) if "gt" in item else None, metric_options(opt))
+    sharp = to_uint8(item["gt"]) if "gt" in item else None
+    for name, options in metric_options(opt).items():
+        try:
+            scores = _score(blurry, sharp, {name: options})
+        except ReblurError:
+            raise
+        except (TypeError, ValueError, LookupError, ArithmeticError, AssertionError, cv2.error) as error:
+            raise MetricError(
+                f"val: metrics: {name}: {options['type']} failed on {item['lq_path']}: {error}"
+            ) from error
+        if name in scores and math.isnan(scores[name]) and needs_reference(options["type"]):
+            height, width = blurry.shape[:2]
+            raise MetricError(
+                f"val: metrics: {name}: expected a number, got nan on {item['lq_path']} of {width}x{height} pixels; "
+                "lower crop_border or use larger images"
+            )
 
 
 def metric_options(opt: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -26,12 +26,12 @@ class CollapseWatch:
         """Return a sentence if rho's mean over the last `window` iterations is 1, else None. Reads the device."""
         if self.total is None or self.count < self.window:
             return None
-        mean = float(self.total) / self.count
+        mean, count = float(self.total) / self.count, self.count
         self.total, self.count = None, 0
         if abs(mean - 1) > _TOLERANCE:
             return None
         return (
-            f"rho = L_Blur / L1(L, B) has been {mean:.3f} for {self.window} iterations: M_R is the identity, so "
+            f"rho = L_Blur / L1(L, B) has been {mean:.3f} for {count} iterations: M_R is the identity, so "
             "L_Reblur is nothing but a second L1 and adaptation will do nothing. Start with a small L_Sharp, e.g. "
             "reblur_opt: sharp_weight: [[400, 0.0], [500, 0.25], [1500, 1.0]]"
         )

@@ -115,7 +115,7 @@ class TestGopro:
 
     def test_an_empty_folder_is_named_with_what_was_expected(self, tmp_path: Path) -> None:
         assert refusal({"dataroot": str(tmp_path)}).startswith(
-            f"{tmp_path}: an empty folder; expected the sequences of GOPRO_Large"
+            f"{tmp_path}: no folders in it; expected the sequences of GOPRO_Large"
         )
 
 
@@ -154,7 +154,7 @@ class TestReds:
         assert refusal({"layout": "reds", "dataroot": f"{tmp_path}/none"}) == (
             f"{tmp_path}/none: no such folder; {expected}"
         )
-        assert refusal({"layout": "reds", "dataroot": str(tmp_path)}) == f"{tmp_path}: an empty folder; {expected}"
+        assert refusal({"layout": "reds", "dataroot": str(tmp_path)}) == f"{tmp_path}: no folders in it; {expected}"
 
 
 class TestFolders:
@@ -209,3 +209,11 @@ class TestLayoutKeys:
     @pytest.mark.parametrize("layout", ["gopro", "reds", "photographs"])
     def test_a_missing_dataroot_is_named_with_its_layout(self, layout: str) -> None:
         assert refusal({"layout": layout}) == f"dataroot: missing; the layout {layout!r} needs this folder"
+
+
+def test_the_folder_above_train_and_test_is_told_from_a_sequence(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split / "SEQ" / "sharp").mkdir(parents=True)
+    assert refusal({"dataroot": str(tmp_path)}) == (
+        f"{tmp_path}: expected sequences, got train and test; point dataroot at one of these two"
+    )

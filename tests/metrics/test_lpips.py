@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,13 @@ class TestLpipsRefuses:
         torch.save({"0.weight": torch.zeros(1)}, tmp_path / "other.pth")
         with pytest.raises(
             MetricError,
-            match=rf"{tmp_path}/other\.pth: expected torchvision's weights of the backbone, but 0\.bias is missing",
+            match=rf"{tmp_path}/other\.pth: expected torchvision's weights of the network that the key net names, but ",
         ):
             reblur_lpips(GREY, GREY, net="squeeze", weights=str(tmp_path / "other.pth"))
+
+
+def test_an_image_that_the_network_cannot_see_has_none_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    small = np.zeros((31, 40, 3), dtype=np.uint8)
+    with caplog.at_level("WARNING", logger="basicsr"):
+        assert math.isnan(reblur_lpips(small, small))
+    assert "LPIPS: expected at least 32x32 pixels, got 40x31; left out" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -71,3 +72,10 @@ class TestSsim:
         spoilt[:, :4] = spoilt[:, -4:] = 255
         channels = [ssim_of_wang(pair[0][4:-4, 4:-4, channel], pair[1][4:-4, 4:-4, channel]) for channel in range(3)]
         assert reblur_ssim(pair[0], spoilt, crop_border=4) == pytest.approx(np.mean(channels), rel=ORDER_OF_SUMS, abs=0)
+
+
+def test_an_image_below_the_window_has_none_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    small = np.zeros((10, 30, 3), dtype=np.uint8)
+    with caplog.at_level("WARNING", logger="basicsr"):
+        assert math.isnan(reblur_ssim(small, small))
+    assert "SSIM: expected at least 11x11 pixels, got 30x10; left out" in caplog.text

@@ -38,6 +38,8 @@ def start(options: Options, root: Path, is_train: bool, launcher: str) -> Option
     """
     _keep_early_messages()
     opt: Options = {**options, "path": dict(options["path"]), "val": dict(options.get("val") or {})}
+    if not is_train:
+        opt["val"].setdefault("suffix", None)  # BasicSR's own models read it without asking
     opt["resolved"] = options
     opt |= {"is_train": is_train, "root_path": str(root), "auto_resume": False}
     opt["dist"] = launcher != "none"

@@ -284,6 +284,19 @@ def _check_validation(options: Options) -> list[str]:
     return found
 
 
+def complete(options: Options) -> Options:
+    """Return `options` with the keys filled in that BasicSR's own pipelines can't do without."""
+    datasets = {
+        phase: {"name": phase, **block} if isinstance(block, dict) else block
+        for phase, block in options["datasets"].items()
+    }
+    completed = {"manual_seed": 0, "num_gpu": "auto", **options, "datasets": datasets}
+    for section, defaults in (("val", {"save_img": False}), ("logger", {"use_tb_logger": False})):
+        if options.get(section):
+            completed[section] = {**defaults, **options[section]}
+    return completed
+
+
 def in_iterations(options: Options, images: int, processes: int) -> Options:
     """Return training options with epochs and percentages turned into iterations.
 

@@ -3,10 +3,14 @@
 Every entry has a `title` in words, which stands in the message "KEY: expected TITLE, got VALUE". Blocks that belong to
 somebody's registered class (networks, losses, metrics, other data sets and models) are open here; the class's own
 signature checks them (`engine.components`).
+
+    python -m reblur_plugin.schema > docs/options.schema.json
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Any
 
 Schema = dict[str, Any]
@@ -176,8 +180,18 @@ def for_editors() -> Schema:
     """Return the schema of one file, which may leave to its `_base_` whatever it likes."""
     bases = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}], "title": "a file or a list of files"}
     schema = _whole((), train=_block(_TRAIN), val=_optional(_block(_VAL)), logger=_block(_LOGGER))
-    schema["properties"] = {"_base_": bases, **schema["properties"]}
+    schema = _without_required({**schema, "properties": {"_base_": bases, **schema["properties"]}})
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "reblur_plugin options", **schema}
+
+
+def _without_required(schema: Any) -> Any:
+    """Ask for no key anywhere, but keep the conditions of "if"."""
+    if isinstance(schema, list):
+        return [_without_required(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: value for key, value in schema.items() if key != "required"}
+    return {key: value if key == "if" else _without_required(value) for key, value in kept.items()}
 
 
 def _whole(required: tuple[str, ...], train: Schema, val: Schema, logger: Schema) -> Schema:
@@ -202,3 +216,7 @@ def _whole(required: tuple[str, ...], train: Schema, val: Schema, logger: Schema
     }
     properties |= {"network_g": _COMPONENT, "network_r": _optional(_COMPONENT), "network_d": _optional(_COMPONENT)}
     return _block(properties, required)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(for_editors(), indent=1) + "\n")

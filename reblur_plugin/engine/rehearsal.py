@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,7 +15,7 @@ from reblur_plugin.archs.complexity import count_macs, count_parameters
 from reblur_plugin.engine import run, training
 from reblur_plugin.engine.components import check_components
 from reblur_plugin.models.validation import try_metrics
-from reblur_plugin.options import Options, in_iterations
+from reblur_plugin.options import Options, complete, in_iterations
 
 host.prepare()
 
@@ -39,6 +37,7 @@ def rehearse(options: Options, root: Path) -> Iterator[str]:
     """
     registration.register()
     check_components(options)
+    options = complete(options)
     opt = run.start(options, root, True, "none")
     datasets = {name: build_dataset(block) for name, block in opt["datasets"].items()}
     resolved = in_iterations(options, len(datasets["train"]), opt["world_size"])
@@ -57,7 +56,7 @@ def rehearse(options: Options, root: Path) -> Iterator[str]:
     seconds = _time(model, datasets["train"], opt)
     for name, value in model.get_current_log().items():
         yield f"{name}: {value:.4g}"
-    yield f"memory: {_memory(opt):.2f} GiB at most"
+    yield f"memory: {run.memory_in_gib():.2f} GiB at most"
     yield f"time: {seconds:.3f} s an iteration, {timedelta(seconds=round(seconds * progress.total))} in all"
 
 
@@ -79,13 +78,6 @@ def _time(model: Any, dataset: Any, opt: Options) -> float:
 def _wait(opt: Options) -> None:
     if opt["num_gpu"]:
         torch.cuda.synchronize()
-
-
-def _memory(opt: Options) -> float:
-    if opt["num_gpu"]:
-        return torch.cuda.max_memory_allocated() / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def _size(network: torch.nn.Module, patch: int) -> str:

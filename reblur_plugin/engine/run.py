@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import random
+import resource
 import subprocess
+import sys
 from datetime import timedelta
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -111,6 +113,14 @@ def open_folders(opt: Options, options: Options, archive: bool) -> logging.Logge
         "reblur_plugin %s, BasicSR %s, PyTorch %s, %s", __version__, basicsr_version, torch.__version__, _device(opt)
     )
     return logger
+
+
+def memory_in_gib() -> float:
+    """Return the most memory that this process has held: the GPU's where there is one, else its own."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def finish(logger: logging.Logger) -> None:

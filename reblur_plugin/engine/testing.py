@@ -10,7 +10,7 @@ from reblur_plugin import host, registration
 from reblur_plugin.engine import run
 from reblur_plugin.engine.components import check_components
 from reblur_plugin.models.validation import try_metrics
-from reblur_plugin.options import OptionError, Options
+from reblur_plugin.options import OptionError, Options, complete
 
 host.prepare()
 
@@ -31,6 +31,7 @@ def test(options: Options, root: Path, launcher: str = "none") -> None:
     """
     registration.register()
     check_components(options)
+    options = complete(options)
     opt = run.start(options, root, False, launcher)
     blocks = {name: block for name, block in opt["datasets"].items() if block["phase"] != "train"}
     if not blocks:

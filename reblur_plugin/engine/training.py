@@ -23,13 +23,13 @@ from reblur_plugin.engine.components import check_components
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.models.validation import try_metrics
-from reblur_plugin.options import OptionError, Options, in_iterations
+from reblur_plugin.options import OptionError, Options, complete, in_iterations
 
 host.prepare()
 
 from basicsr.data import build_dataset  # noqa: E402 - after host.prepare()
 from basicsr.models import build_model  # noqa: E402
-from basicsr.utils import AvgTimer, MessageLogger, init_tb_logger  # noqa: E402
+from basicsr.utils import AvgTimer, MessageLogger, init_tb_logger, init_wandb_logger  # noqa: E402
 
 
 def train(options: Options, root: Path, launcher: str = "none", auto_resume: bool = False) -> bool:
@@ -47,6 +47,7 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
     """
     registration.register()
     check_components(options)
+    options = complete(options)
     opt = run.start(options, root, True, launcher)
     datasets = {name: _dataset(name, block) for name, block in opt["datasets"].items()}
     resolved = in_iterations(options, len(datasets["train"]), opt["world_size"])
@@ -68,9 +69,7 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
     logger = run.open_folders(opt, resolved, archive=state is None)
     for note in skipped:
         logger.warning(note)
-    writer = None
-    if opt["logger"].get("use_tb_logger") and opt["rank"] == 0:
-        writer = init_tb_logger(str(root / "tb_logger" / opt["name"]))
+    writer = _writer(opt, root)
     try:
         with _interruptible() as stopped, logging_redirect_tqdm([logger]):
             return _loop(opt, model, batches, validated, progress, writer, logger, stopped)
@@ -78,6 +77,18 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
         if writer:
             writer.close()
         run.finish(logger)
+
+
+def _writer(opt: Options, root: Path) -> Any:
+    """Return TensorBoard's writer, mirrored by Weights & Biases where the options name a project."""
+    if opt["rank"] != 0 or not opt["logger"]["use_tb_logger"]:
+        return None
+    if (opt["logger"].get("wandb") or {}).get("project"):
+        try:
+            init_wandb_logger(opt)
+        except ModuleNotFoundError as error:
+            raise OptionError("logger: wandb: the package wandb isn't installed; pip install wandb") from error
+    return init_tb_logger(str(root / "tb_logger" / opt["name"]))
 
 
 class Progress:
@@ -89,6 +100,7 @@ class Progress:
         self.batch: int = opt["datasets"]["train"]["batch_size_per_gpu"] * opt["world_size"]
         self.iteration: int = state["iter"] if state else 0
         self.draws: int = state["draws"] if state else 0  # not iteration * batch: the batch may have changed
+        self.to_validate: bool = state["to_validate"] if state else False
 
     def advance(self) -> None:
         """Count one iteration."""
@@ -121,11 +133,17 @@ def _loop(
 ) -> bool:
     logger.info(progress.describe())
     logger.info("Learning rates: %s; schedule: %s", model.get_current_learning_rate(), opt["train"].get("scheduler"))
-    messages = MessageLogger(
-        {**opt, "logger": {"use_tb_logger": False, **opt["logger"]}}, progress.iteration + 1, writer
-    )
+    messages = MessageLogger(opt, progress.iteration + 1, writer)
     data_timer, step_timer = AvgTimer(), AvgTimer()
     total, frequency = progress.total, opt["logger"]["print_freq"]
+
+    def validate_now() -> None:
+        for dataset in validated:
+            model.validation(DataLoader(dataset), progress.iteration, writer, opt["val"]["save_img"])
+        progress.to_validate = model.opt["to_validate"] = False
+
+    if progress.to_validate:  # the run was killed between saving and validation
+        validate_now()
     with tqdm(total=total, initial=progress.iteration, unit="it", mininterval=1, disable=opt["rank"] != 0) as bar:
         while progress.iteration < total and not _agreed(stopped, opt, progress.iteration % frequency == 0):
             data_timer.start()
@@ -140,15 +158,19 @@ def _loop(
             bar.update()
             if iteration % frequency == 0:
                 numbers = model.get_current_log()
-                log = {"epoch": progress.epoch, "iter": iteration, "lrs": model.get_current_learning_rate()}
+                rates = model.get_current_learning_rate()
+                log = {"epoch": progress.epoch, "iter": iteration, "lrs": rates}
                 log |= {"time": step_timer.get_avg_time(), "data_time": data_timer.get_avg_time()}
                 messages(log | numbers)
-                bar.set_postfix_str(_summary(numbers, opt))
-            if iteration % opt["logger"]["save_checkpoint_freq"] == 0 or iteration == total:
+                bar.set_postfix_str(_summary(numbers, rates))
+            progress.to_validate = bool(opt["val"]) and (iteration % opt["val"]["val_freq"] == 0 or iteration == total)
+            save = iteration % opt["logger"]["save_checkpoint_freq"] == 0 or iteration == total
+            if save:
                 _save(model, progress)
-            if opt["val"] and (iteration % opt["val"]["val_freq"] == 0 or iteration == total):
-                for dataset in validated:
-                    model.validation(DataLoader(dataset), iteration, writer, opt["val"].get("save_img", False))
+            if progress.to_validate:
+                validate_now()
+                if save:
+                    model.save_training_state(progress.epoch, iteration)  # once more: it knows the scores now
     if progress.iteration < total:
         _save(model, progress)
         logger.info("%s: saved iteration %d; go on with --auto_resume", stopped[0], progress.iteration)
@@ -168,17 +190,16 @@ def _next(batches: Iterator[Any]) -> Any:
 
 
 def _save(model: Any, progress: Progress) -> None:
-    model.opt["draws"] = progress.draws
+    model.opt |= {"draws": progress.draws, "to_validate": progress.to_validate}
     model.save(progress.epoch, progress.iteration)
 
 
-def _summary(numbers: dict[str, float], opt: Options) -> str:
+def _summary(numbers: dict[str, float], rates: list[float]) -> str:
     """Return what a person wants to see beside the progress bar."""
     shown = {"l_g_pix": "L1", "l_g_reblur": "reblur", "rho": "rho"}
     parts = [f"{name} {numbers[key]:.4f}" for key, name in shown.items() if key in numbers]
-    if opt["num_gpu"]:
-        parts.append(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
-    return ", ".join(parts)
+    parts.append("lr " + "/".join(f"{rate:.1e}" for rate in rates))
+    return ", ".join([*parts, f"{run.memory_in_gib():.1f} GiB"])
 
 
 def _agreed(stopped: list[str], opt: Options, is_time: bool) -> bool:
@@ -247,7 +268,7 @@ def _take_up(opt: Options, path: Path) -> dict[str, Any]:
         CheckpointError: if one of its files isn't.
     """
     state = checkpoints.load(path)
-    missing = {"iter", "draws", "updaters", "best", "rng"} - state.keys()
+    missing = {"iter", "draws", "to_validate", "updaters", "best", "rng"} - state.keys()
     if missing:
         raise checkpoints.CheckpointError(f"{path}: expected a training state of ours, but {min(missing)} is missing")
     frozen = ("g",) if opt["train"].get("freeze_deblur_net") else ()

@@ -488,6 +488,7 @@ class ReblurModel(BaseModel):
             "epoch": epoch,
             "iter": current_iter,
             "draws": self.opt.get("draws", 0),
+            "to_validate": self.opt.get("to_validate", False),
             "updaters": {label: updater.state_dict() for label, updater in self.updaters.items()},
             "best": getattr(self, "best_metric_results", {}),
             "rng": torch.get_rng_state(),

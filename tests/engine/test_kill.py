@@ -86,6 +86,11 @@ def test_thirty_kills_change_nothing(tmp_path: Path, tiny_options: dict[str, Any
     trainer.stdin.close()
     trainer.wait(timeout=60)
     assert kills >= KILLS
+    ends = [
+        checkpoints.load(tmp_path / "experiments" / name / "training_states" / "150.state")
+        for name in ("unbroken", "broken")
+    ]
+    assert ends[0]["best"] == ends[1]["best"]  # no validation was lost either
     for label, key in (("g", "params"), ("g", "params_ema"), ("r", "params")):
         unbroken, broken = (
             checkpoints.state_dict(tmp_path / "experiments" / name / "models" / f"net_{label}_latest.pth", key)

@@ -136,6 +136,71 @@ class TestTraining:
         assert process.returncode == 130
 
 
+class TestBest:
+    def test_the_best_networks_are_kept_by_the_metric_asked_for(
+        self, tmp_path: Path, tiny_options: Options, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from reblur_plugin.models import validation
+
+        values = iter([1.0, 3.0, 2.0])  # of the three validations
+        monkeypatch.setattr(validation.Scores, "mean", lambda *_: next(values))
+        monkeypatch.setattr(validation.Scores, "table", lambda *_: "")
+        tiny_options["train"]["total_iter"] = 3
+        tiny_options["logger"]["save_checkpoint_freq"] = 1
+        tiny_options["val"] |= {"val_freq": 1, "best": "psnr"}
+        training.train(tiny_options, tmp_path)
+        for label in "gr":
+            assert_equal(weights(tmp_path, "tiny", label, "best"), weights(tmp_path, "tiny", label, 2))
+        best = checkpoints.load(tmp_path / "experiments" / "tiny" / "training_states" / "3.state")["best"]
+        assert best["tiny_val"]["psnr"] == {"better": "higher", "val": 3.0, "iter": 2}
+
+    def test_a_resumed_run_remembers_the_best_value(
+        self, tmp_path: Path, tiny_options: Options, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from reblur_plugin.models import validation
+
+        values = iter([3.0, 2.0])
+        monkeypatch.setattr(validation.Scores, "mean", lambda *_: next(values))
+        monkeypatch.setattr(validation.Scores, "table", lambda *_: "")
+        tiny_options["val"] |= {"val_freq": 2, "best": "psnr"}
+        training.train(tiny_options, tmp_path)
+        tiny_options["train"]["total_iter"] = 4
+        training.train(tiny_options, tmp_path, auto_resume=True)
+        assert_equal(weights(tmp_path, "tiny", "g", "best"), weights(tmp_path, "tiny", "g", 2))
+
+
+class TestTable1:
+    def test_m_r_is_trained_on_a_held_m_d_and_scored_by_the_blur_it_brings_back(
+        self, trained: Path, tiny_options: Options
+    ) -> None:
+        models = trained / "experiments" / "tiny" / "models"
+        options = {**tiny_options, "name": "reblur", "path": {"pretrain_network_g": str(models / "net_g_latest.pth")}}
+        options["train"] = {key: options["train"][key] for key in ("total_iter", "optim_r", "scheduler")}
+        options["train"] |= {"freeze_deblur_net": True, "reblur_opt": {"sharp_reference": "none"}}
+        training.train(options, trained)
+        assert not torch.equal(*(weights(trained, name, "r", "latest")["head.weight"] for name in ("tiny", "reblur")))
+        tested = test_options(trained, tiny_options)
+        tested["path"]["pretrain_network_r"] = str(trained / "experiments" / "reblur" / "models" / "net_r_latest.pth")
+        tested["val"] |= {"reblurred": True, "save_img": False}
+        del tested["val"]["tta"]
+        testing.test(tested, trained)
+        with (trained / "results" / "tiny_test" / "tiny_set.csv").open() as file:
+            rows = {(row["image"], row["stage"]): float(row["psnr"]) for row in csv.DictReader(file)}
+        # By hand from the written networks: M_R(M_D(B)) in 8 bits against B.
+        from reblur_plugin.archs.reblur_arch import ReblurNet
+        from reblur_plugin.archs.resunet_arch import ResUNet
+
+        deblur_net, reblur_net = ResUNet(1, (4, 4, 4)), ReblurNet(1, 4)
+        deblur_net.load_state_dict(weights(trained, "tiny", "g", "latest"))
+        reblur_net.load_state_dict(weights(trained, "reblur", "r", "latest"))
+        blurry = cv2.imread(str(trained / "data" / "test" / "SEQ_A" / "blur_gamma" / "000000.png"))[..., ::-1]
+        tensor = torch.from_numpy(np.ascontiguousarray(blurry.transpose(2, 0, 1)))[None].float() / 255
+        with torch.no_grad():
+            reblurred = (reblur_net(deblur_net(tensor)).clamp(0, 1) * 255).round()
+        mse = ((reblurred - tensor * 255) ** 2).mean().item()
+        assert rows["SEQ_A/000000", "reblurred"] == pytest.approx(10 * math.log10(255**2 / mse), abs=1e-3)
+
+
 class TestTesting:
     def test_scores_and_shows_every_stage(self, trained: Path, tiny_options: Options) -> None:
         testing.test(test_options(trained, tiny_options), trained)
@@ -202,6 +267,15 @@ class TestBasicSRsOwnPipelines:
         assert {path.name for path in models.iterdir()} == {
             f"net_{label}_{iteration}.pth" for label in "gr" for iteration in ("2", "latest")
         }
+
+    def test_it_runs_the_options_that_our_training_has_stored(self, tmp_path: Path, tiny_options: Options) -> None:
+        tiny_options["train"] |= {"total_epoch": 1, "scheduler": {"type": "MultiStepLR", "milestones": ["50%"]}}
+        del tiny_options["train"]["total_iter"], tiny_options["datasets"]["train"]["name"]
+        del tiny_options["val"]["save_img"], tiny_options["logger"]["use_tb_logger"], tiny_options["manual_seed"]
+        training.train(tiny_options, tmp_path)
+        stored = yaml.safe_load((tmp_path / "experiments" / "tiny" / "tiny.yml").read_text())
+        _run_in_basicsr(tmp_path, {**stored, "name": "again"}, "train")
+        assert (tmp_path / "experiments" / "again" / "models" / "net_r_2.pth").is_file()
 
     def test_its_test_pipeline_adapts(self, trained: Path, tiny_options: Options) -> None:
         log = _run_in_basicsr(trained, test_options(trained, tiny_options), "test")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import random
 import signal
@@ -16,7 +15,6 @@ import torch
 import yaml
 
 from reblur_plugin import checkpoints
-from reblur_plugin.engine import training
 
 KILLS = 30
 
@@ -33,7 +31,7 @@ for line in sys.stdin:
     child = os.fork()
     if child == 0:
         try:
-            training.train(options, pathlib.Path.cwd(), auto_resume=True)
+            training.train({**options, "name": line.strip()}, pathlib.Path.cwd(), auto_resume=True)
         finally:
             os._exit(0)
     print(child, flush=True)
@@ -46,10 +44,7 @@ def test_thirty_kills_change_nothing(tmp_path: Path, tiny_options: dict[str, Any
     tiny_options["train"] |= {"total_iter": 150, "ema_decay": 0.9}
     tiny_options["logger"] |= {"save_checkpoint_freq": 1, "keep_checkpoints": 3, "print_freq": 10}
     tiny_options["val"] |= {"val_freq": 40, "save_img": False, "best": "psnr"}
-    training.train(copy.deepcopy(tiny_options) | {"name": "unbroken"}, tmp_path)
-
-    options = {**tiny_options, "name": "broken"}
-    (tmp_path / "o.yml").write_text(yaml.safe_dump(options))
+    (tmp_path / "o.yml").write_text(yaml.safe_dump(tiny_options))
     trainer = subprocess.Popen(
         [sys.executable, "-c", _SCRIPT],
         cwd=tmp_path,
@@ -62,14 +57,14 @@ def test_thirty_kills_change_nothing(tmp_path: Path, tiny_options: dict[str, Any
     assert trainer.stdin is not None
     assert trainer.stdout is not None
     assert trainer.stdout.readline() == "ready\n"
+    start(trainer, "unbroken")
+    assert trainer.stdout.readline() == "ended\n"
     states = tmp_path / "experiments" / "broken" / "training_states"
     when = random.Random(0)
     kills = 0
     for _ in range(10 * KILLS):
         before = newest(states)
-        trainer.stdin.write("go\n")
-        trainer.stdin.flush()
-        child = int(trainer.stdout.readline())
+        child = start(trainer, "broken")
         if kills < KILLS:
             # Saving takes most of an iteration here: a random moment a few iterations on often lies inside it.
             deadline = time.monotonic() + 60
@@ -97,6 +92,15 @@ def test_thirty_kills_change_nothing(tmp_path: Path, tiny_options: dict[str, Any
             for name in ("unbroken", "broken")
         )
         assert [name for name in unbroken if not torch.equal(unbroken[name], broken[name])] == []
+
+
+def start(trainer: subprocess.Popen[str], name: str) -> int:
+    """Let the trainer fork a training of that name; return the child's number."""
+    assert trainer.stdin is not None
+    assert trainer.stdout is not None
+    trainer.stdin.write(f"{name}\n")
+    trainer.stdin.flush()
+    return int(trainer.stdout.readline())
 
 
 def newest(states: Path) -> int:

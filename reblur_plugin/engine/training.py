@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import signal
 from collections.abc import Iterator
@@ -66,6 +67,8 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
     if isinstance(model, ReblurModel):
         model.deblur(first["lq"][:1])
     batches = chain([first], loader)
+    if _wandb_project(opt) and importlib.util.find_spec("wandb") is None:
+        raise OptionError("logger: wandb: the package wandb isn't installed; pip install wandb")
     logger = run.open_folders(opt, resolved, archive=state is None)
     for note in skipped:
         logger.warning(note)
@@ -79,15 +82,16 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
         run.finish(logger)
 
 
+def _wandb_project(opt: Options) -> str | None:
+    return (opt["logger"].get("wandb") or {}).get("project") if opt["logger"]["use_tb_logger"] else None
+
+
 def _writer(opt: Options, root: Path) -> Any:
     """Return TensorBoard's writer, mirrored by Weights & Biases where the options name a project."""
     if opt["rank"] != 0 or not opt["logger"]["use_tb_logger"]:
         return None
-    if (opt["logger"].get("wandb") or {}).get("project"):
-        try:
-            init_wandb_logger(opt)
-        except ModuleNotFoundError as error:
-            raise OptionError("logger: wandb: the package wandb isn't installed; pip install wandb") from error
+    if _wandb_project(opt):
+        init_wandb_logger(opt)
     return init_tb_logger(str(root / "tb_logger" / opt["name"]))
 
 

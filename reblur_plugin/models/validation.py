@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import inspect
 import io
@@ -39,7 +40,7 @@ BLURRY, DEBLURRED, ADAPTED, REBLURRED = STAGES = ("blurry", "deblurred", "adapte
 
 
 class MetricError(ReblurError):
-    """A metric that can't be computed as the options ask."""
+    """A metric that can't be computed as the options ask, or scores that can't be written."""
 
 
 @dataclass
@@ -67,7 +68,11 @@ class Scores:
         return "\n".join(lines)
 
     def write_csv(self, path: Path, metrics: Iterable[str]) -> None:
-        """Write one row for each image and stage."""
+        """Write one row for each image and stage.
+
+        Raises:
+            MetricError: if the disk refuses.
+        """
         metrics = list(metrics)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -76,9 +81,15 @@ class Scores:
             for stage, values in stages.items():
                 writer.writerow([name, stage, *(values.get(metric, "") for metric in metrics)])
         partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text.getvalue(), encoding="utf-8")
-        partial.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(text.getvalue(), encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            raise MetricError(f"{path}: can't be written ({error.strerror}); free or change the disk") from error
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink()  # not there any more unless something went wrong
 
 
 def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> Scores:

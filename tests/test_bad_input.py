@@ -418,6 +418,10 @@ CASES = {
         "train: no loss for M_D; give pixel_opt (L1), reblur_opt or perceptual_opt", without_loss
     ),
     "no training set": changed("datasets: train: missing", lambda options: options["datasets"].pop("train")),
+    "no patch size": changed(
+        "gt_size: expected the side of a training patch such as 256, got None",
+        lambda options: options["datasets"]["train"].pop("gt_size"),
+    ),
     "no batch size": changed(
         "datasets: train: batch_size_per_gpu: missing",
         lambda options: options["datasets"]["train"].pop("batch_size_per_gpu"),

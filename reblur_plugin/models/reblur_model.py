@@ -358,15 +358,15 @@ class ReblurModel(BaseModel):
                 self.log_dict[name] = self.log_dict.get(name, 0) + value.detach() / count
 
     def get_current_log(self) -> dict[str, float]:
-        """Return this iteration's losses (means over the processes), rho, and M_R's learning rate.
+        """Return this iteration's losses (means over the processes), rho, and all learning rates.
 
         Raises:
             ReblurModelError: if a loss isn't finite or fp16 fails.
         """
         self.check()
         log: dict[str, float] = self.reduce_loss_dict(self.log_dict)
+        log |= {f"lr_{label}": updater.lr for label, updater in self.updaters.items()}
         if self.net_r is not None:
-            log["lr_r"] = self.updaters["r"].lr
             warning = self.collapse.warning()
             if warning:
                 get_root_logger().warning(warning)

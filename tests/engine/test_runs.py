@@ -80,16 +80,25 @@ class TestTraining:
         states = [path.stem for path in (tmp_path / "experiments" / "tiny" / "training_states").iterdir()]
         assert max(map(int, states)) == total
 
-    def test_resumed_equals_unbroken(self, tmp_path: Path, tiny_options: Options) -> None:
+    @pytest.mark.parametrize("amp", [None, "bf16", "fp16"])
+    def test_forty_iterations_are_seventeen_and_twenty_three(
+        self, tmp_path: Path, tiny_options: Options, amp: str | None
+    ) -> None:
         tiny_options["datasets"]["train"]["num_worker_per_gpu"] = 1
-        tiny_options["train"]["ema_decay"] = 0.5
-        tiny_options["train"]["total_iter"] = 5
+        scheduler = {"type": "MultiStepLR", "milestones": [10, 30], "gamma": 0.5}
+        tiny_options["train"] |= {"ema_decay": 0.5, "total_iter": 40, "amp": amp, "scheduler": scheduler}
+        tiny_options["val"] |= {"val_freq": 8, "save_img": False}
         training.train(tiny_options, tmp_path)
-        first = {**tiny_options, "name": "broken", "train": {**tiny_options["train"], "total_iter": 2}}
+        first = {**tiny_options, "name": "broken", "train": {**tiny_options["train"], "total_iter": 17}}
         training.train(first, tmp_path)
         training.train({**tiny_options, "name": "broken"}, tmp_path, auto_resume=True)
         for label in "gr":
-            assert_equal(weights(tmp_path, "tiny", label, 5), weights(tmp_path, "broken", label, 5))
+            assert_equal(weights(tmp_path, "tiny", label, 40), weights(tmp_path, "broken", label, 40))
+        states = [tmp_path / "experiments" / name / "training_states" / "40.state" for name in ("tiny", "broken")]
+        straight, resumed = (checkpoints.load(path)["updaters"] for path in states)
+        for label in "gr":
+            assert straight[label]["scaler"] == resumed[label]["scaler"]
+            assert straight[label]["scheduled"] == resumed[label]["scheduled"]
 
     def test_the_seed_decides(self, tmp_path: Path, tiny_options: Options) -> None:
         for name, seed in (("a", 0), ("b", 0), ("c", 1)):

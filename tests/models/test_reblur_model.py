@@ -139,7 +139,7 @@ class TestOneIteration:
         del options["network_r"], options["train"]["reblur_opt"], options["train"]["optim_r"]
         model = step(options)
         assert model.net_g.gain.item() == pytest.approx(0.95, rel=1e-6)
-        assert set(model.get_current_log()) == {"l_g_pix"}
+        assert set(model.get_current_log()) == {"l_g_pix", "lr_g"}
 
     def test_l1_counts_every_scale_and_the_other_losses_the_finest(self, options: dict[str, Any]) -> None:
         options["network_g"]["scales"] = 2
@@ -284,7 +284,7 @@ class TestNumbersThatAreNotFinite:
 
 
 class TestLog:
-    def test_holds_all_losses_rho_and_m_rs_learning_rate(self, options: dict[str, Any]) -> None:
+    def test_holds_all_losses_rho_and_both_learning_rates(self, options: dict[str, Any]) -> None:
         options["train"]["optim_r"] = {"type": "SGD", "lr": 0.2}
         model = step(options)
         log = model.get_current_log()
@@ -294,6 +294,7 @@ class TestLog:
             "rho": 5.5,  # .275 / |.45 - .5|
             "l_g_pix": 0.35,
             "l_g_reblur": (0.5 + 0.2 * 1.17) * 0.35,  # by the updated r
+            "lr_g": 0.1,
             "lr_r": 0.2,
         }
         assert log == pytest.approx(expected, rel=1e-5)

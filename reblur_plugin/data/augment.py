@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.float32]
 Images = tuple[Image, Image]
+Array = NDArray[Any]
 
 
-def random_crop(images: Images, size: int, rng: np.random.Generator) -> Images:
-    """Return the same random `size` x `size` window of the blurry and the sharp image `(H, W, 3)`."""
+def random_crop(images: tuple[Array, Array], size: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Return the same random `size` x `size` window of the blurry and the sharp image `(H, W, 3)`, of any dtype."""
     height, width = images[0].shape[:2]
     top, left = (int(rng.integers(extent - size + 1)) for extent in (height, width))
     blurry, sharp = (image[top : top + size, left : left + size] for image in images)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from reblur_plugin.errors import ReblurError
 
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -22,10 +23,18 @@ class ImageError(ReblurError):
 
 
 def read_image(path: Path) -> NDArray[np.float32]:
-    """Return the picture in `path` as float32 `(H, W, 3)`, RGB in [0, 1].
+    """Return the picture in `path` as float32 `(H, W, 3)`, RGB in [0, 1]; as `decode_image`, in floats.
 
-    8- and 16-bit files keep their precision; grey becomes three equal channels, alpha is dropped, the orientation
-    noted by a camera is applied.
+    Raises:
+        ImageError: if the file is missing, empty, truncated or no picture.
+    """
+    return to_float(decode_image(path))
+
+
+def decode_image(path: Path) -> Pixels:
+    """Return the picture in `path` as it is stored, `(H, W, 3)`, RGB in 8 or 16 bits.
+
+    Grey becomes three equal channels, alpha is dropped, the orientation noted by a camera is applied.
 
     Raises:
         ImageError: if the file is missing, empty, truncated or no picture.
@@ -44,7 +53,12 @@ def read_image(path: Path) -> NDArray[np.float32]:
         raise ImageError(f"{path}: expected an image, got a damaged or unknown file; unzip or download it again")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"{path}: expected 8 or 16 bits a channel, got {pixels.dtype}; convert it to PNG")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.float32) / np.iinfo(pixels.dtype).max
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def to_float(pixels: Pixels) -> NDArray[np.float32]:
+    """Return 8- or 16-bit pixels as float32 in [0, 1]."""
+    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
 def write_image(path: Path, pixels: NDArray[np.uint8]) -> None:

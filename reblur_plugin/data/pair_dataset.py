@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from reblur_plugin.data.augment import AUGMENTATIONS, Images, random_crop
-from reblur_plugin.data.images import ImageError, read_image, to_tensor
+from reblur_plugin.data.augment import AUGMENTATIONS, random_crop
+from reblur_plugin.data.images import ImageError, Pixels, decode_image, read_image, to_float, to_tensor
 from reblur_plugin.data.layouts import DatasetError, list_pairs
 
 
@@ -52,7 +52,7 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
             raise DatasetError(f"gt_size: expected the side of a training patch such as 256, got {self.gt_size!r}")
         if self.training and self.pairs[0].sharp is None:
             raise DatasetError("layout: training needs sharp images; photographs have none")
-        self._cache: dict[int, Images] | None = {} if opt.get("cache") else None
+        self._cache: dict[int, tuple[Pixels, Pixels]] | None = {} if opt.get("cache") else None
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -68,10 +68,13 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
         item: dict[str, Any] = {"name": pair.name, "lq_path": str(pair.blurry)}
         if pair.sharp is None:
             return item | {"lq": to_tensor(read_image(pair.blurry))}
-        blurry, sharp = self._read(index)
+        stored = self._read(index)
         if self.training:
             rng = self._rng(draw)
-            blurry, sharp = self.augment(random_crop((blurry, sharp), self.gt_size, rng), rng)
+            patch = random_crop(stored, self.gt_size, rng)  # before floats are made of whole images
+            blurry, sharp = self.augment((to_float(patch[0]), to_float(patch[1])), rng)
+        else:
+            blurry, sharp = to_float(stored[0]), to_float(stored[1])
         return item | {"lq": to_tensor(blurry), "gt": to_tensor(sharp), "gt_path": str(pair.sharp)}
 
     def fingerprint(self) -> str:
@@ -87,12 +90,12 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
             return np.random.default_rng((self.seed, draw.number))
         return np.random.default_rng(int(torch.randint(2**62, (1,))))
 
-    def _read(self, index: int) -> Images:
+    def _read(self, index: int) -> tuple[Pixels, Pixels]:
         if self._cache is not None and index in self._cache:
             return self._cache[index]
         pair = self.pairs[index]
         assert pair.sharp is not None
-        blurry, sharp = read_image(pair.blurry), read_image(pair.sharp)
+        blurry, sharp = decode_image(pair.blurry), decode_image(pair.sharp)
         if blurry.shape != sharp.shape:
             raise ImageError(
                 f"{pair.blurry}: expected the size of its sharp partner {_size(sharp)}, got {_size(blurry)}; "

@@ -217,10 +217,13 @@ class TestLostWork:
             assert isinstance(model.net_g, nn.parallel.DistributedDataParallel)
             monkeypatch.setattr(nn.parallel.DistributedDataParallel, "forward", deadlock)
             dataset = training.build_dataset(opt["datasets"]["val"])
-            scores = validation.validate(model, dataset, 1, None, False)
+            adapted = validation.validate(model, dataset, 1, None, False)
+            model.tta = None
+            plain = validation.validate(model, dataset, 1, None, False)
         finally:
             torch.distributed.destroy_process_group()
-        assert scores.stages() == ["deblurred", "adapted", "reblurred"]
+        assert adapted.stages() == ["deblurred", "adapted", "reblurred"]
+        assert plain.stages() == ["deblurred", "reblurred"]
 
     def test_a_damaged_image_in_a_worker_ends_the_run_with_one_sentence_at_any_time(
         self, place: Path, tiny_options: Options, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

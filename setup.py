@@ -12,11 +12,13 @@ setup(
         "jsonschema",
         "lpips",
         "numpy",
-        "opencv-python",
+        "opencv-python>=4.12",  # keeps colour profiles and camera notes
+        "pillow",
         "pyyaml",
         "scikit-image",
         "scipy<2",  # basicsr.metrics.niqe imports scipy.ndimage.filters, which SciPy 2.0 removes
         "tb-nightly",
+        "tifffile",
         "torch",
         "torchvision",  # imported by basicsr
         "tqdm",

@@ -1,0 +1,49 @@
+"""`python -m reblur_plugin.deblur PHOTOGRAPH... -o FOLDER --weights net_g_latest.pth`: deblur photographs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from reblur_plugin import cli
+
+
+def main() -> int:
+    """Deblur as the command line says; 0: all done, 1: some failed (and were named)."""
+    parser = argparse.ArgumentParser(
+        "python -m reblur_plugin.deblur",
+        description="Deblur photographs; M_D adapts to each of them before it gives its result (Algorithm 1).",
+        epilog="example: python -m reblur_plugin.deblur shots/ -o sharp/ --weights net_g_latest.pth",
+    )
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="photographs or folders of them")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where the results go")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="net_g_*.pth of a training")
+    parser.add_argument("--reblur_weights", type=Path, metavar="FILE", help="net_r_*.pth, if not beside the other")
+    parser.add_argument("--steps", type=int, default=5, help="updates of M_D for each photograph, 0 for none (5)")
+    parser.add_argument("--lr", type=float, default=3e-6, help="test-time learning rate (3e-6)")
+    parser.add_argument("--device", default="auto", help="cuda, cpu, ...; auto takes a GPU if there is one")
+    parser.add_argument("--suffix", default="", help="put behind the names of the results")
+    parser.add_argument("--compare", action="store_true", help="write a picture of all stages beside each result")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
+    parser.add_argument("--import", dest="modules", nargs="+", default=[], metavar="MODULE", help="your own networks")
+    arguments = parser.parse_args()
+    cli.import_modules(arguments.modules)
+
+    import torch
+
+    from reblur_plugin.core.adapt import AdaptConfig
+    from reblur_plugin.engine import photographs
+
+    jobs = photographs.find_jobs(arguments.inputs, arguments.out, arguments.suffix, arguments.overwrite)
+    config = AdaptConfig(steps=arguments.steps, lr=arguments.lr)
+    networks = photographs.load_networks(arguments.weights, arguments.reblur_weights, config.steps > 0)
+    chosen = arguments.device if arguments.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    failures = photographs.deblur(jobs, *networks, config, torch.device(chosen), arguments.compare)
+    for failure in failures:
+        sys.stderr.write(f"error: {failure}\n")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guarded(main))

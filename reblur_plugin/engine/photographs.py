@@ -1,0 +1,142 @@
+"""Deblurs and adapts to anybody's photographs, by the networks in a checkpoint of ReblurModel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from reblur_plugin import checkpoints, host, registration
+from reblur_plugin.checkpoints import CheckpointError
+from reblur_plugin.core.adapt import AdaptConfig, adapt
+from reblur_plugin.core.objectives import finest
+from reblur_plugin.data.images import SUFFIXES, ImageError, to_uint8, write_image
+from reblur_plugin.data.photograph import Photograph
+from reblur_plugin.errors import ReblurError
+from reblur_plugin.models.pictures import comparison
+
+host.prepare()
+
+from basicsr.archs import build_network  # noqa: E402 - after host.prepare()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photograph to read and where its result goes."""
+
+    source: Path
+    target: Path
+
+
+def find_jobs(inputs: Sequence[Path], out: Path, suffix: str, overwrite: bool) -> list[Job]:
+    """Return what is to be done for files and folders (with their sub-folders); nothing is read or written.
+
+    Results keep name, sub-folder and format; `suffix` is put behind the name.
+
+    Raises:
+        ImageError: if an input is missing, a folder holds no photographs, or a result exists already (or would go over
+            its source).
+    """
+    jobs: dict[Path, Job] = {}
+    for given in inputs:
+        for source, relative in _photographs(given):
+            target = out / relative.with_name(f"{relative.stem}{suffix}{relative.suffix}")
+            if target in jobs:
+                raise ImageError(f"{source}: its result {target} is also that of {jobs[target].source}; rename one")
+            if target.exists() and (not overwrite or target.samefile(source)):
+                raise ImageError(f"{target}: is there already; give another -o, or --overwrite if it isn't the source")
+            jobs[target] = Job(source, target)
+    return list(jobs.values())
+
+
+def _photographs(given: Path) -> Iterator[tuple[Path, Path]]:
+    if given.is_file():
+        yield given, Path(given.name)
+        return
+    if not given.is_dir():
+        raise ImageError(f"{given}: no such file or folder")
+    found = sorted(
+        path for path in given.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
+    if not found:
+        raise ImageError(f"{given}: expected photographs ({', '.join(SUFFIXES)}), found none")
+    yield from ((path, path.relative_to(given)) for path in found)
+
+
+def load_networks(weights: Path, reblur_weights: Path | None, adapted: bool) -> tuple[nn.Module, nn.Module | None]:
+    """Return M_D and, if it is needed, M_R, as the checkpoint says that they were trained.
+
+    Args:
+        weights: net_g_*.pth of ReblurModel.
+        reblur_weights: net_r_*.pth; by default the one beside `weights` with the same ending.
+        adapted: whether M_R is needed.
+
+    Raises:
+        CheckpointError: if a file is missing, damaged, doesn't fit or doesn't tell of its networks.
+    """
+    registration.register()
+    options = checkpoints.load(weights).get("origin", {}).get("options", {})
+    if not options.get("network_g"):
+        raise CheckpointError(
+            f"{weights}: doesn't tell which network it belongs to; expected net_g_*.pth from reblur_plugin's training"
+        )
+    deblur_net = _load(options["network_g"], weights)
+    if not adapted:
+        return deblur_net, None
+    if not options.get("network_r"):
+        raise CheckpointError(f"{weights}: was trained without M_R, so nothing can adapt it; use --steps 0")
+    beside = weights.with_name(weights.name.replace("net_g", "net_r", 1))
+    return deblur_net, _load(options["network_r"], reblur_weights or beside)
+
+
+def _load(block: dict[str, Any], weights: Path) -> nn.Module:
+    try:
+        network = build_network(block)
+    except KeyError as error:
+        raise CheckpointError(
+            f"{weights}: belongs to a network {block.get('type')!r} that isn't known here; give its module by --import"
+        ) from error
+    checkpoints.load_weights(network, weights)
+    return network.eval()
+
+
+def deblur(
+    jobs: Sequence[Job],
+    deblur_net: nn.Module,
+    reblur_net: nn.Module | None,
+    config: AdaptConfig,
+    device: torch.device,
+    with_comparison: bool,
+) -> list[str]:
+    """Write the results; return a sentence for each photograph that failed, after all others are done."""
+    deblur_net.to(device)
+    if reblur_net is not None:
+        reblur_net.to(device)
+    failures = []
+    for job in tqdm(jobs, unit="photograph", disable=len(jobs) < 2):
+        try:
+            photograph = Photograph.load(job.source)
+            blurry = photograph.rgb().to(device)
+            stages = _stages(deblur_net, reblur_net, blurry, config)
+            photograph.with_rgb(list(stages.values())[-1]).save(job.target)
+            if with_comparison:
+                pictures = {name: to_uint8(image) for name, image in stages.items()}
+                write_image(job.target.with_name(f"{job.target.stem}_comparison.png"), comparison(pictures))
+        except ReblurError as error:
+            failures.append(str(error))
+    return failures
+
+
+def _stages(
+    deblur_net: nn.Module, reblur_net: nn.Module | None, blurry: torch.Tensor, config: AdaptConfig
+) -> dict[str, torch.Tensor]:
+    if reblur_net is None:
+        with torch.no_grad():
+            return {"blurry": blurry, "deblurred": finest(deblur_net(blurry))}
+    adaptation = adapt(deblur_net, reblur_net, blurry, config)
+    return {"blurry": blurry, "deblurred": adaptation.initial, "adapted": adaptation.image}

@@ -1,0 +1,164 @@
+"""`python -m reblur_plugin.deblur` on a person's files, with tiny networks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from reblur_plugin import checkpoints, cli, deblur
+from reblur_plugin.archs.reblur_arch import ReblurNet
+from reblur_plugin.archs.resunet_arch import ResUNet
+from reblur_plugin.core.adapt import adapt
+
+_NETWORKS = {
+    "network_g": {"type": "ResUNet", "num_blocks": 1, "num_feats": [4, 4, 4]},
+    "network_r": {"type": "ReblurNet", "num_blocks": 1, "num_feat": 4},
+}
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    origin = {"options": _NETWORKS}
+    checkpoints.save({"params": ResUNet(1, (4, 4, 4)).state_dict(), "origin": origin}, tmp_path / "net_g_9.pth")
+    checkpoints.save({"params": ReblurNet(1, 4).state_dict(), "origin": origin}, tmp_path / "net_r_9.pth")
+    return tmp_path / "net_g_9.pth"
+
+
+@pytest.fixture
+def shots(tmp_path: Path, rng: np.random.Generator) -> Path:
+    for name in ("a.png", "trip/b.png"):
+        path = tmp_path / "shots" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), rng.integers(60, 200, (20, 30, 3), dtype=np.uint8))
+    return tmp_path / "shots"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> int:
+    monkeypatch.setattr(sys, "argv", ["deblur", *map(str, arguments)])
+    return cli.guarded(deblur.main)
+
+
+def test_folders_keep_their_shape_and_results_are_algorithm_1s(
+    tmp_path: Path, weights: Path, shots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert run(monkeypatch, shots, "-o", out, "--weights", weights, "--steps", 2, "--lr", 0.01, "--device", "cpu") == 0
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png")) == ["a.png", "trip/b.png"]
+    deblur_net, reblur_net = ResUNet(1, (4, 4, 4)), ReblurNet(1, 4)
+    checkpoints.load_weights(deblur_net, weights)
+    checkpoints.load_weights(reblur_net, weights.with_name("net_r_9.pth"))
+    blurry = cv2.imread(str(shots / "a.png"))[..., ::-1].transpose(2, 0, 1)[None] / 255
+    expected = adapt(deblur_net, reblur_net, torch.from_numpy(blurry.copy()).float(), steps=2, lr=0.01).image
+    result = cv2.imread(str(out / "a.png"))[..., ::-1]
+    assert np.array_equal(result, (expected.clamp(0, 1) * 255).round()[0].permute(1, 2, 0).numpy())
+
+
+def test_without_steps_no_m_r_is_needed(
+    tmp_path: Path, weights: Path, shots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights.with_name("net_r_9.pth").unlink()
+    assert run(monkeypatch, shots / "a.png", "-o", tmp_path / "out", "--weights", weights, "--steps", 0) == 0
+    assert (tmp_path / "out" / "a.png").is_file()
+
+
+def test_one_bad_file_is_told_at_the_end_and_the_others_are_done(
+    tmp_path: Path,
+    weights: Path,
+    shots: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (shots / "a1.png").write_bytes(b"no picture")
+    assert run(monkeypatch, shots, "-o", tmp_path / "out", "--weights", weights, "--steps", 1) == 1
+    assert {path.name for path in (tmp_path / "out").rglob("*.png")} == {"a.png", "b.png"}
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert errors == [f"error: {shots}/a1.png: expected a photograph, got an empty, damaged or unknown file"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5)])
+def test_tiny_pictures_pass(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    cv2.imwrite(str(tmp_path / "tiny.png"), np.full((*size, 3), 90, dtype=np.uint8))
+    assert run(monkeypatch, tmp_path / "tiny.png", "-o", tmp_path / "out", "--weights", weights) == 0
+    assert cv2.imread(str(tmp_path / "out" / "tiny.png")).shape == (*size, 3)
+
+
+def test_compare_writes_a_picture_of_all_stages(
+    tmp_path: Path, weights: Path, shots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(monkeypatch, shots / "a.png", "-o", tmp_path / "out", "--weights", weights, "--compare") == 0
+    assert cv2.imread(str(tmp_path / "out" / "a_comparison.png")).shape[1] == 3 * 480
+
+
+class TestRefusals:
+    @pytest.fixture
+    def message(
+        self, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> Any:
+        def of(*arguments: Any) -> str:
+            before = sorted(tmp_path.rglob("*"))
+            assert run(monkeypatch, *arguments, "-o", tmp_path / "out", "--weights", weights) == 1
+            assert sorted(tmp_path.rglob("*")) == before
+            errors = capsys.readouterr().err
+            assert "Traceback" not in errors
+            return errors
+
+        return of
+
+    def test_missing_and_empty_inputs(self, message: Any, tmp_path: Path) -> None:
+        assert f"{tmp_path}/none: no such file or folder" in message(tmp_path / "none")
+        (tmp_path / "empty").mkdir()
+        assert f"{tmp_path}/empty: expected photographs (.png, " in message(tmp_path / "empty")
+
+    def test_a_result_that_is_there_is_never_replaced_unasked(
+        self, message: Any, tmp_path: Path, weights: Path, shots: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "a.png").write_bytes(b"mine")
+        assert "out/a.png: is there already" in message(shots / "a.png")
+        assert (tmp_path / "out" / "a.png").read_bytes() == b"mine"
+        assert run(monkeypatch, shots / "a.png", "-o", tmp_path / "out", "--weights", weights, "--overwrite") == 0
+        assert (tmp_path / "out" / "a.png").read_bytes() != b"mine"
+
+    def test_a_source_is_never_replaced_at_all(
+        self, tmp_path: Path, weights: Path, shots: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = (shots / "a.png").read_bytes()
+        assert run(monkeypatch, shots / "a.png", "-o", shots, "--weights", weights, "--overwrite") == 1
+        assert (shots / "a.png").read_bytes() == before
+        assert run(monkeypatch, shots / "a.png", "-o", shots, "--weights", weights, "--suffix", "_sharp") == 0
+        assert (shots / "a_sharp.png").is_file()
+
+    def test_two_sources_of_one_result(self, message: Any, tmp_path: Path, shots: Path) -> None:
+        cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 3), dtype=np.uint8))
+        assert "is also that of" in message(tmp_path / "a.png", shots / "a.png")
+
+    def test_a_checkpoint_that_tells_nothing(self, message: Any, weights: Path, shots: Path) -> None:
+        checkpoints.save({"params": ResUNet(1, (4, 4, 4)).state_dict()}, weights)
+        assert "net_g_9.pth: doesn't tell which network it belongs to" in message(shots)
+
+    def test_a_checkpoint_without_m_r(self, message: Any, weights: Path, shots: Path) -> None:
+        origin = {"options": {"network_g": _NETWORKS["network_g"]}}
+        checkpoints.save({"params": ResUNet(1, (4, 4, 4)).state_dict(), "origin": origin}, weights)
+        assert "was trained without M_R, so nothing can adapt it; use --steps 0" in message(shots)
+
+    def test_m_r_that_is_not_beside_m_d(self, message: Any, weights: Path, shots: Path) -> None:
+        weights.with_name("net_r_9.pth").unlink()
+        assert "net_r_9.pth: no such checkpoint" in message(shots)
+
+    def test_a_network_that_nobody_registered(self, message: Any, weights: Path, shots: Path) -> None:
+        origin = {"options": {"network_g": {"type": "MyNet"}}}
+        checkpoints.save({"params": {"w": torch.ones(1)}, "origin": origin}, weights)
+        assert "belongs to a network 'MyNet' that isn't known here; give its module by --import" in message(shots)
+
+    def test_wrong_numbers(self, message: Any, shots: Path) -> None:
+        assert "steps: expected a whole number of updates >= 0, got -1" in message(shots, "--steps", -1)
+        assert "lr: expected a learning rate > 0" in message(shots, "--lr", 0)

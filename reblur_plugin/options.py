@@ -303,7 +303,7 @@ def in_iterations(options: Options, images: int, processes: int) -> Options:
     An epoch is `images` // (`batch_size_per_gpu` * `processes`) iterations, as in the paper's framework.
 
     Raises:
-        OptionError: if the data set is smaller than a batch.
+        OptionError: if the data set is smaller than a batch, or a milestone lies beyond the last epoch.
     """
     train = dict(options["train"])
     batch = options["datasets"]["train"]["batch_size_per_gpu"] * processes
@@ -312,7 +312,8 @@ def in_iterations(options: Options, images: int, processes: int) -> Options:
             f"datasets: train: batch_size_per_gpu: expected at most the {images} images there are, got {batch} "
             f"over {processes} process{'es' if processes > 1 else ''}; lower it"
         )
-    if "total_epoch" in train:
+    by_epochs = "total_epoch" in train
+    if by_epochs:
         train["total_iter"] = train.pop("total_epoch") * (images // batch)
     for key in [key for key, block in train.items() if key.startswith("scheduler") and block]:
         block = dict(train[key])
@@ -321,6 +322,9 @@ def in_iterations(options: Options, images: int, processes: int) -> Options:
             for step in block.get("milestones", [])
         ]
         train[key] = block
+        beyond = _beyond(key, block["milestones"], train["total_iter"])
+        if beyond and by_epochs:  # with total_iter `check` has said so
+            raise OptionError("; ".join(beyond))
     return {**options, "train": train}
 
 

@@ -142,5 +142,12 @@ def _bytes(path: Path) -> int:
         raise ImageError(f"{path}: expected an image, but it can't be read ({error.strerror})") from error
 
 
+class IndexSampler(DrawSampler):
+    """The same stream for other data set classes: plain indices, whose randomness is the class's own."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return (draw.image for draw in super().__iter__())
+
+
 def _size(image: np.ndarray[Any, Any]) -> str:
     return f"{image.shape[1]}x{image.shape[0]}"

@@ -47,7 +47,7 @@ def rehearse(options: Options, root: Path) -> Iterator[str]:
     yield f"data: {progress.describe()}"
     for label, network in (("g", model.net_g), ("r", model.net_r), ("d", model.net_d)):
         if network is not None:
-            yield f"net_{label}: {_size(network, opt['datasets']['train']['gt_size'])}"
+            yield f"net_{label}: {_size(network, opt['datasets']['train'].get('gt_size', 256))}"
     yield f"learning rate: {_plan(resolved['train'])}"
     for name, dataset in datasets.items():
         if name != "train":

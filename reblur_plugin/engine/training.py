@@ -18,7 +18,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from reblur_plugin import checkpoints, host, registration
-from reblur_plugin.data.pair_dataset import DeblurPairDataset, DrawSampler
+from reblur_plugin.data.pair_dataset import DeblurPairDataset, DrawSampler, IndexSampler
 from reblur_plugin.engine import run
 from reblur_plugin.engine.components import check_components
 from reblur_plugin.errors import ReblurError
@@ -52,7 +52,9 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
     opt = run.start(options, root, True, launcher)
     datasets = {name: _dataset(name, block) for name, block in opt["datasets"].items()}
     resolved = in_iterations(options, len(datasets["train"]), opt["world_size"])
-    opt |= {"train": resolved["train"], "resolved": resolved, "data_fingerprint": datasets["train"].fingerprint()}
+    opt |= {"train": resolved["train"], "resolved": resolved}
+    if isinstance(datasets["train"], DeblurPairDataset):
+        opt["data_fingerprint"] = datasets["train"].fingerprint()
     state, skipped = _resume_state(opt, auto_resume)
     model = build_model(opt)
     if state:
@@ -227,8 +229,6 @@ def _dataset(name: str, block: Options) -> Any:
         raise
     except (LookupError, TypeError, ValueError, OSError) as error:
         raise OptionError(f"datasets: {name}: {block['type']} can't take these options: {error!r}") from error
-    if name == "train" and not isinstance(dataset, DeblurPairDataset):
-        raise OptionError(f"datasets: train: type: expected DeblurPairDataset, got {block['type']}")
     return dataset
 
 
@@ -236,14 +236,21 @@ def _loader(dataset: Any, opt: Options, draws: int) -> DataLoader[Any]:
     """Return the endless loader of training batches, from the first one that `draws` drawn images don't cover."""
     block = opt["datasets"]["train"]
     workers = block.get("num_worker_per_gpu", 0)
+    sampler = DrawSampler if isinstance(dataset, DeblurPairDataset) else IndexSampler
     return DataLoader(
         dataset,
         block["batch_size_per_gpu"],
-        sampler=DrawSampler(len(dataset), opt["manual_seed"], draws, opt["rank"], opt["world_size"]),
+        sampler=sampler(len(dataset), opt["manual_seed"], draws, opt["rank"], opt["world_size"]),
         num_workers=workers,
         pin_memory=opt["num_gpu"] > 0,
         persistent_workers=workers > 0,
+        worker_init_fn=_seed_worker,
     )
+
+
+def _seed_worker(_: int) -> None:
+    """Seed what data set classes draw from by PyTorch's seed, which differs by worker and run."""
+    run.seed_everything(torch.initial_seed() % 2**32)
 
 
 def _resume_state(opt: Options, auto_resume: bool) -> tuple[dict[str, Any] | None, list[str]]:

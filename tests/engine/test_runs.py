@@ -145,6 +145,28 @@ class TestTraining:
         assert process.returncode == 130
 
 
+class TestOtherDataSets:
+    def test_basicsrs_own_data_set_trains_and_resumes(self, tmp_path: Path, tiny_options: Options) -> None:
+        folders = {
+            f"dataroot_{key}": str(tmp_path / "data" / "train" / "SEQ_A" / kind)
+            for key, kind in (("lq", "blur_gamma"), ("gt", "sharp"))
+        }
+        tiny_options["datasets"]["train"] = {
+            "type": "PairedImageDataset",
+            **folders,
+            "io_backend": {"type": "disk"},
+            "gt_size": 16,
+            "use_hflip": True,
+            "use_rot": True,
+            "batch_size_per_gpu": 2,
+            "num_worker_per_gpu": 1,
+        }
+        assert training.train(tiny_options, tmp_path)
+        tiny_options["train"]["total_iter"] = 4
+        assert training.train(tiny_options, tmp_path, auto_resume=True)
+        assert "head.weight" in weights(tmp_path, "tiny", "g", 4)
+
+
 class TestBest:
     def test_the_best_networks_are_kept_by_the_metric_asked_for(
         self, tmp_path: Path, tiny_options: Options, monkeypatch: pytest.MonkeyPatch

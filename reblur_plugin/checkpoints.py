@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
 import struct
 from collections.abc import Mapping
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from reblur_plugin import __version__
 from reblur_plugin.errors import ReblurError
+from reblur_plugin.files import whole_file
 
 # What torch.load meets in damaged files, by format and place of the damage.
 _DAMAGED: tuple[type[Exception], ...] = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError)
@@ -31,19 +30,11 @@ def save(content: dict[str, Any], path: Path) -> None:
     Raises:
         CheckpointError: if the disk refuses (full, read-only).
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with whole_file(path) as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         raise CheckpointError(f"{path}: can't be written ({error}); free or change the disk, then resume") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()  # not there any more unless something went wrong
 
 
 def load(path: str | Path) -> dict[str, Any]:

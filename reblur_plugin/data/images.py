@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
 import cv2
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reblur_plugin.errors import ReblurError
+from reblur_plugin.files import whole_file
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -74,14 +73,10 @@ def write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
         raise ImageError(f"{path}: expected {expected}, got {pixels.shape} and {path.suffix!r}") from error
     if not done:
         raise ImageError(f"{path}: {path.suffix} can't hold {pixels.shape[1]}x{pixels.shape[0]} pixels; use .png")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(encoded.tobytes())
-        partial.replace(path)
+        with whole_file(path) as file:
+            file.write(encoded.tobytes())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise ImageError(f"{path}: can't be written ({error.strerror})") from error
 
 

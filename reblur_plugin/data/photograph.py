@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from reblur_plugin.data.images import SUFFIXES, ImageError, Pixels, to_float, to_tensor
+from reblur_plugin.files import whole_file
 
 _TIFF = (".tif", ".tiff")
 _ORIENTATION = 0x0112  # EXIF tag
@@ -85,16 +84,11 @@ class Photograph:
         encoded = self._encode_tiff() if suffix in _TIFF else self._encode(suffix)
         if encoded is None:
             raise ImageError(f"{path}: {suffix} can't hold this photograph; use .png")
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(encoded)
-            partial.replace(path)
+            with whole_file(path) as file:
+                file.write(encoded)
         except OSError as error:
             raise ImageError(f"{path}: can't be written ({error.strerror})") from error
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink()  # not there any more unless something went wrong
 
     def _encode(self, suffix: str) -> bytes | None:
         channels = self.pixels.shape[2]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import inspect
 import io
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +21,7 @@ from tqdm import tqdm
 from reblur_plugin import host
 from reblur_plugin.data.images import to_uint8, write_image
 from reblur_plugin.errors import ReblurError
+from reblur_plugin.files import whole_file
 from reblur_plugin.models.pictures import comparison
 from reblur_plugin.options import KNOWN_BETTER
 
@@ -80,16 +79,11 @@ class Scores:
         for name, stages in sorted(self.images.items()):
             for stage, values in stages.items():
                 writer.writerow([name, stage, *(values.get(metric, "") for metric in metrics)])
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(text.getvalue(), encoding="utf-8")
-            partial.replace(path)
+            with whole_file(path) as file:
+                file.write(text.getvalue().encode())
         except OSError as error:
             raise MetricError(f"{path}: can't be written ({error.strerror}); free or change the disk") from error
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink()  # not there any more unless something went wrong
 
 
 def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> Scores:

@@ -229,7 +229,7 @@ class TestTable1:
         with torch.no_grad():
             reblurred = (reblur_net(deblur_net(tensor)).clamp(0, 1) * 255).round()
         mse = ((reblurred - tensor * 255) ** 2).mean().item()
-        assert rows["SEQ_A/000000", "reblurred"] == pytest.approx(10 * math.log10(255**2 / mse), abs=1e-3)
+        assert rows["SEQ_A/000000", "reblurred"] == pytest.approx(10 * math.log10(255**2 / mse), rel=1e-6)
 
 
 class TestTesting:

@@ -102,7 +102,7 @@ def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logge
         item = dataset[index]
         images = _stages(model, item["lq"][None])
         sharp = to_uint8(item["gt"]) if "gt" in item else None
-        name = item.get("name") or Path(item["lq_path"]).stem
+        name = _name(item, dataset)
         scored = [stage for stage in images if stage != BLURRY or opt["val"].get("input_metrics")]
         scores.images[name] = {
             # What M_R makes of L is measured by how well it brings back the blur (Table 1).
@@ -161,6 +161,16 @@ def _stages(model: ReblurModel, blurry: Tensor) -> dict[str, Image]:
     if model.opt["val"].get("reblurred"):
         results[REBLURRED] = model.reblur(results[DEBLURRED])
     return {stage: to_uint8(image) for stage, image in results.items()}
+
+
+def _name(item: dict[str, Any], dataset: Any) -> str:
+    """Return a name that no other image of the data set has: data set classes of others only know paths."""
+    if "name" in item:
+        return item["name"]
+    path, root = Path(item["lq_path"]), dataset.opt.get("dataroot_lq")
+    if root and path.is_relative_to(root):
+        path = path.relative_to(root)
+    return path.relative_to(path.anchor).with_suffix("").as_posix()
 
 
 def _score(image: Image, sharp: Image | None, metrics: dict[str, dict[str, Any]]) -> dict[str, float]:

@@ -166,6 +166,15 @@ class TestOtherDataSets:
         assert training.train(tiny_options, tmp_path, auto_resume=True)
         assert "head.weight" in weights(tmp_path, "tiny", "g", 4)
 
+    def test_images_of_one_name_in_two_folders_stay_two(self, trained: Path, tiny_options: Options) -> None:
+        from reblur_plugin.models.validation import _name
+
+        dataset = type("Other", (), {"opt": {"dataroot_lq": str(trained / "data")}})
+        items = [{"lq_path": str(trained / "data" / sequence / "000000.png")} for sequence in "AB"]
+        assert [_name(item, dataset) for item in items] == ["A/000000", "B/000000"]
+        assert _name({"lq_path": "A/0001"}, dataset) == "A/0001"  # a key of an lmdb
+        assert _name({"lq_path": "/elsewhere/A/0001.png"}, dataset) == "elsewhere/A/0001"
+
 
 class TestBest:
     def test_the_best_networks_are_kept_by_the_metric_asked_for(

@@ -164,7 +164,7 @@ class TestReblurNet:
         network = ReblurNet(num_blocks=blocks, num_feat=2)
         for parameter in network.parameters():
             nn.init.constant_(parameter, 0.1)
-        x = torch.rand(1, 3, 41, 41, requires_grad=True)
+        x = (torch.rand(1, 3, 41, 41) + 0.5).requires_grad_()  # positive behind the mean shift: no ReLU is shut
         network(x)[0, 0, 20, 20].backward()
         assert x.grad is not None
         assert int(x.grad.abs().sum((0, 1, 2)).count_nonzero()) == pixels
@@ -287,6 +287,9 @@ class TestReblurDiscriminator:
     def test_has_ten_convolutions_without_bias_and_a_classifier(self) -> None:
         # 25 * (3*32 + 32*32 + 32*64 + 64*64 + 64*128 + 128*128 + 128*256 + 256*256 + 256*512 + 512*512) + 512
         assert count_parameters(ReblurDiscriminator()) == 25 * 523_360 + 512
+
+    def test_a_grey_image_is_zero_behind_the_mean_shift_and_has_logit_zero(self) -> None:
+        assert ReblurDiscriminator()(torch.full((1, 3, 8, 8), 0.5)).item() == 0
 
     def test_slopes_are_a_fifth_below_zero(self) -> None:
         network = ReblurDiscriminator()

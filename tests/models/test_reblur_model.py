@@ -174,6 +174,23 @@ class TestOneIteration:
         options["train"]["grad_clip"] = 0.2
         assert gains(step(options)) == pytest.approx((0.92, 0.52), rel=1e-5)  # clipping divides by norm + 1e-6
 
+    def test_gradients_are_clipped_at_their_own_scale_under_fp16(self, options: dict[str, Any]) -> None:
+        options["train"] |= {"grad_clip": 0.2, "amp": "fp16"}
+        assert gains(step(options)) == pytest.approx((0.92, 0.52), rel=1e-5)
+
+    @pytest.mark.parametrize("fast", [True, False])
+    def test_automatic_precision_is_low_where_the_device_has_units_for_it(
+        self, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, fast: bool
+    ) -> None:
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: fast)
+        options["train"]["amp"] = "auto"
+        assert ReblurModel(options).amp_dtype is (torch.bfloat16 if fast else None)
+
+    def test_averaging_changes_nothing_in_training(self, options: dict[str, Any]) -> None:
+        plain = gains(step(options, 3))
+        options["train"]["ema_decay"] = 0.9  # pseudo-sharp images come from M_D itself, not from its average
+        assert gains(step(options, 3)) == plain
+
     @pytest.mark.parametrize("amp", ["bf16", "fp16"])
     def test_mixed_precision_takes_the_same_step(self, options: dict[str, Any], amp: str) -> None:
         options["train"]["amp"] = amp
@@ -232,6 +249,11 @@ class TestFrozenDeblurNet:
         model = step(frozen_options)
         assert gains(model) == pytest.approx((0.9, 0.545), rel=1e-6)  # r' = .5 + .1 * .45
         assert set(model.get_current_log()) == {"l_r_blur", "rho", "lr_r"}
+
+    def test_the_averaged_m_d_is_taken_where_there_is_one(self, frozen_options: dict[str, Any], tmp_path: Path) -> None:
+        weights = {"params": {"gain": torch.tensor(0.2)}, "params_ema": {"gain": torch.tensor(0.9)}}
+        checkpoints.save(weights, tmp_path / "g.pth")
+        assert gains(step(frozen_options)) == pytest.approx((0.9, 0.545), rel=1e-6)
 
     def test_only_m_r_is_saved(self, frozen_options: dict[str, Any]) -> None:
         model = step(frozen_options)
@@ -313,6 +335,22 @@ class TestLog:
         assert "sharp_weight" in caplog.text
 
 
+class TestModes:
+    def test_deblurring_and_reblurring_run_in_eval_mode_and_leave_the_mode_as_it_was(
+        self, options: dict[str, Any]
+    ) -> None:
+        model = step(options)
+        seen = []
+        for network in (model.net_g, model.net_r):
+            network.register_forward_hook(lambda module, *_: seen.append(module.training))
+        for mode in (True, False):
+            model.net_g.train(mode)
+            model.net_r.train(mode)
+            model.reblur(model.deblur(batch()["lq"]))
+            assert (model.net_g.training, model.net_r.training) == (mode, mode)
+        assert seen == [False] * 4
+
+
 class TestLearningRate:
     def test_halves_at_the_milestones_for_all_networks(self, options: dict[str, Any]) -> None:
         options["train"]["scheduler"]["milestones"] = [2, 3]
@@ -357,6 +395,14 @@ class TestFiles:
             second.optimize_parameters(iteration)
         assert gains(second) == gains(unbroken)
         assert second.net_g_ema.gain.item() == unbroken.net_g_ema.gain.item()
+
+    def test_a_resumed_run_draws_the_same_random_numbers(self, options: dict[str, Any]) -> None:
+        step(options).save(0, 1)
+        expected = torch.rand(3)
+        model = ReblurModel(options)
+        torch.manual_seed(123)
+        model.resume_training(checkpoints.load(Path(options["path"]["training_states"]) / "1.state"))
+        assert torch.equal(torch.rand(3), expected)
 
     @pytest.mark.parametrize(
         ("change", "rate"),

@@ -8,11 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from reblur_plugin.data.images import write_image
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SHARED = Path(os.environ.get("REBLUR_SHARED", _ROOT.parent / "shared"))
+
+
+@pytest.fixture(autouse=True)
+def fixed_chance() -> None:
+    """Every test sees the same random numbers, alone or among others."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -153,7 +153,7 @@ def _join(dist_params: Options) -> tuple[int, int]:
         )
     cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())  # srun may show each just one
     backend = dist_params.get("backend", "nccl") if cuda else "gloo"
     torch.distributed.init_process_group(backend, timeout=_COLLECTIVE_TIMEOUT)
     return torch.distributed.get_rank(), torch.distributed.get_world_size()

@@ -31,7 +31,7 @@ def test(options: Options, root: Path, launcher: str = "none") -> None:
     """
     registration.register()
     check_components(options)
-    options = complete(options)
+    options = complete({**options, "val": {"save_img": True, **(options.get("val") or {})}})
     opt = run.start(options, root, False, launcher)
     blocks = {name: block for name, block in opt["datasets"].items() if block["phase"] != "train"}
     if not blocks:

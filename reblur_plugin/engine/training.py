@@ -249,7 +249,11 @@ def _loader(dataset: Any, opt: Options, draws: int) -> DataLoader[Any]:
 
 
 def _seed_worker(_: int) -> None:
-    """Seed what data set classes draw from by PyTorch's seed, which differs by worker and run."""
+    """Seed what data set classes draw from by PyTorch's seed, which differs by worker and run.
+
+    A terminal sends Ctrl-C to workers too; the main process alone decides, and still needs them to save.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     run.seed_everything(torch.initial_seed() % 2**32)
 
 

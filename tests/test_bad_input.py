@@ -405,7 +405,7 @@ CASES = {
         "train:reblur_opt=", "train: reblur_opt and network_r belong together; give both or none"
     ),
     "adaptation without M_R": both(
-        changed("val: tta: adaptation needs M_R; add network_r and path: pretrain_network_r", adapting_without_m_r)
+        changed("val: tta: needs M_R; add network_r and path: pretrain_network_r", adapting_without_m_r)
     ),
     "reblurred without M_R": both(
         changed("val: reblurred: needs M_R; add network_r and path: pretrain_network_r", reblurring_without_m_r)

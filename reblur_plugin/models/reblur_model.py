@@ -15,12 +15,10 @@ Without `network_r` M_D is trained by L_1 (and VGG, Adv) alone. All networks hav
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,18 +27,19 @@ from torch import Tensor, nn
 from reblur_plugin import checkpoints, host
 from reblur_plugin.core.adapt import Adaptation, AdaptConfig, adapt
 from reblur_plugin.core.objectives import (
-    SHARP_REFERENCES,
     SharpReference,
+    blur_loss,
     collapse_indicator,
     deblurring_module_loss,
     finest,
     frozen,
+    reblur_loss,
     reblurring_module_loss,
+    sharp_loss,
     sharp_reference_image,
 )
-from reblur_plugin.errors import ReblurError
-from reblur_plugin.losses.reblur_loss import BlurLoss, ReblurLoss, SharpLoss
-from reblur_plugin.models.schedule import PiecewiseLinear
+from reblur_plugin.models.criteria import Criteria, ReblurTerms, built
+from reblur_plugin.models.stored_model import StoredModel
 from reblur_plugin.models.updater import ReblurModelError, Updater
 from reblur_plugin.models.validation import validate
 from reblur_plugin.models.watch import CollapseWatch, FiniteWatch
@@ -48,12 +47,8 @@ from reblur_plugin.models.watch import CollapseWatch, FiniteWatch
 host.prepare()
 
 from basicsr.archs import build_network  # noqa: E402 - after host.prepare()
-from basicsr.losses import build_loss  # noqa: E402
-from basicsr.models.base_model import BaseModel  # noqa: E402
 from basicsr.utils import get_root_logger  # noqa: E402
 
-ORDERS = ("reblur_first", "deblur_first")
-_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -73,7 +68,7 @@ class Part:
     deblurred: Any = None
 
 
-class ReblurModel(BaseModel):
+class ReblurModel(StoredModel):
     """Trains M_D by L_D (Eq. 6) and M_R by L_R (Eq. 4), alternately on each batch; tests and adapts M_D.
 
     `train: reblur_opt` holds `loss_weight` (lambda, 1), `sharp_reference` (pseudo | real | none, Table 4),
@@ -96,14 +91,11 @@ class ReblurModel(BaseModel):
         self.iteration = 0
         if self.is_train:
             self.init_training_settings()
-        tta = (opt.get("val") or {}).get("tta")
-        self.tta = AdaptConfig(**tta) if tta else None
-        if self.tta and self.net_r is None:
-            raise ReblurModelError("val: tta: adaptation needs M_R; add network_r and path: pretrain_network_r")
-        if (opt.get("val") or {}).get("reblurred") and self.net_r is None:
-            raise ReblurModelError("val: reblurred: needs M_R; add network_r and path: pretrain_network_r")
-
-    # ---- set-up ----------------------------------------------------------------------------------------------------
+        val = opt.get("val") or {}
+        self.tta = None if val.get("tta") is None else AdaptConfig(**val["tta"])
+        for key, is_asked in (("tta", self.tta is not None), ("reblurred", val.get("reblurred"))):
+            if is_asked and self.net_r is None:
+                raise ReblurModelError(f"val: {key}: needs M_R; add network_r and path: pretrain_network_r")
 
     def init_training_settings(self) -> None:
         """Build losses and, for each network, what updates it."""
@@ -112,8 +104,9 @@ class ReblurModel(BaseModel):
         self.ema_decay = train.get("ema_decay", 0)
         if self.ema_decay > 0:
             self._init_average()
-        self._init_losses(train)
-        self.finite = FiniteWatch(self.device)
+        self.criteria = Criteria.build(train, self.device)
+        self._check_losses()
+        self.finite, self.collapse = FiniteWatch(self.device), CollapseWatch()
         networks = {"g": None if self.frozen_g else self.net_g, "r": self.net_r, "d": self.net_d}
         self.updaters = {
             label: Updater(label, network.train(), train, self.amp_dtype is torch.float16)
@@ -138,61 +131,25 @@ class ReblurModel(BaseModel):
         if path and "params_ema" in checkpoints.load(path):
             checkpoints.load_weights(self.net_g_ema, path, "params_ema", self.opt["path"].get("strict_load_g", True))
 
-    def _init_losses(self, train: dict[str, Any]) -> None:
-        self.cri_pix = self._loss(train, "pixel_opt")
-        self.cri_perceptual = self._loss(train, "perceptual_opt")
-        self.cri_gan = self._loss(train, "gan_opt")
-        if (self.cri_gan is None) != (self.net_d is None):
+    def _check_losses(self) -> None:
+        """Refuse losses without their network, and the other way round."""
+        if (self.criteria.gan is None) != (self.net_d is None):
             raise ReblurModelError("train: gan_opt and network_d belong together; give both or none")
-        reblur = train.get("reblur_opt")
-        if bool(reblur) != (self.net_r is not None):
+        if (self.criteria.reblur is None) != (self.net_r is None):
             raise ReblurModelError("train: reblur_opt and network_r belong together; give both or none")
-        if not any((self.cri_pix, self.cri_perceptual, reblur)):
-            raise ReblurModelError("train: no loss for M_D; give pixel_opt (L1), reblur_opt or perceptual_opt")
-        if self.frozen_g and not (reblur and self.opt["path"].get("pretrain_network_g")):
+        if self.frozen_g and (self.net_r is None or not self.opt["path"].get("pretrain_network_g")):
             raise ReblurModelError(
                 "train: freeze_deblur_net: trains M_R on a trained M_D; give reblur_opt and path: pretrain_network_g"
             )
-        if reblur:
-            self._init_reblur_losses(dict(reblur))
 
-    def _init_reblur_losses(self, reblur: dict[str, Any]) -> None:
-        self.reblur_weight = reblur.pop("loss_weight", 1.0)
-        self.cri_reblur, self.cri_blur, self.cri_sharp = ReblurLoss(), BlurLoss(), SharpLoss()
-        self.collapse = CollapseWatch()
-        self.order = reblur.pop("order", ORDERS[0])
-        self.sharp_reference = reblur.pop("sharp_reference", "pseudo")
-        for key, value, choices in (
-            ("order", self.order, ORDERS),
-            ("sharp_reference", self.sharp_reference, SHARP_REFERENCES),
-        ):
-            if value not in choices:
-                raise ReblurModelError(f"train: reblur_opt: {key}: expected one of {', '.join(choices)}, got {value!r}")
-        try:
-            self.sharp_weight = PiecewiseLinear.parse(reblur.pop("sharp_weight", 1.0))
-        except ValueError as error:
-            raise ReblurModelError(f"train: reblur_opt: sharp_weight: {error}") from error
-        if reblur:
-            raise ReblurModelError(
-                f"train: reblur_opt: unknown key {', '.join(reblur)}; "
-                "expected loss_weight, sharp_reference, sharp_weight, order"
-            )
-
-    def _loss(self, train: dict[str, Any], key: str) -> Any:
-        if not train.get(key):
-            return None
-        loss = _built(f"train: {key}", build_loss, train[key]).to(self.device)
-        wanted = ("input", "target_is_real", "is_disc") if key == "gan_opt" else ("output", "sharp")
-        parameters = inspect.signature(loss.forward).parameters.values()
-        needed = [item for item in parameters if item.default is item.empty and item.kind not in _VARIABLE]
-        if len(needed) > len(wanted) or (key == "gan_opt" and "is_disc" not in {item.name for item in parameters}):
-            raise ReblurModelError(
-                f"train: {key}: type: expected a loss of ({', '.join(wanted)}), got {train[key]['type']}"
-            )
-        return loss
+    @property
+    def terms(self) -> ReblurTerms:
+        """How L_R and L_Reblur are used; where there is no M_R, nobody asks."""
+        assert self.criteria.reblur is not None
+        return self.criteria.reblur
 
     def _build(self, label: str) -> nn.Module:
-        network = _built(f"network_{label}", build_network, self.opt[f"network_{label}"])
+        network = built(f"network_{label}", build_network, self.opt[f"network_{label}"])
         path = self.opt["path"].get(f"pretrain_network_{label}")
         if path:
             # In training the raw weights go on; a test, and a frozen M_D, take the averaged ones where there are some.
@@ -218,8 +175,6 @@ class ReblurModel(BaseModel):
             net, device_ids=devices, find_unused_parameters=self.opt.get("find_unused_parameters", False)
         )
 
-    # ---- one iteration ---------------------------------------------------------------------------------------------
-
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch: `lq` and, where there is one, `gt`."""
         self.lq = self._to_device(data["lq"])
@@ -244,7 +199,7 @@ class ReblurModel(BaseModel):
         if self.net_d is not None:
             opponents.append(self._update_discriminator)
         own = [] if self.frozen_g else [self._update_deblur_net]
-        deblur_first = self.net_r is not None and self.order == "deblur_first"
+        deblur_first = self.net_r is not None and self.terms.order == "deblur_first"
         if opponents and own and len(parts) == 1:
             self._deblur(parts[0])
         for update in [*own, *opponents] if deblur_first else [*opponents, *own]:
@@ -277,15 +232,15 @@ class ReblurModel(BaseModel):
 
     def _update_reblur_net(self, parts: list[Part]) -> None:
         """Step theta_R along L_R = L_Blur + L_Sharp (Eq. 4); nothing of it reaches theta_D."""
-        weight = self.sharp_weight(self.iteration)
-        reference: SharpReference = self.sharp_reference if weight > 0 else "none"
+        weight = self.terms.sharp_weight(self.iteration)
+        reference: SharpReference = self.terms.sharp_reference if weight > 0 else "none"
 
         def loss_of(part: Part) -> Tensor:
             deblurred = self._deblurred(part)
             with self._autocast():
                 preserved = sharp_reference_image(self.get_bare_model(self.net_g), part.sharp, reference)
-                l_blur = self.cri_blur(self.net_r, deblurred, part.blurry)
-                l_sharp = None if preserved is None else self.cri_sharp(self.net_r, preserved)
+                l_blur = blur_loss(self.net_r, deblurred, part.blurry)
+                l_sharp = None if preserved is None else sharp_loss(self.net_r, preserved)
             rho = collapse_indicator(l_blur, deblurred, part.blurry)
             self.collapse.add(rho)
             self._log(len(parts), l_r_blur=l_blur, l_r_sharp=l_sharp, rho=rho)
@@ -309,19 +264,19 @@ class ReblurModel(BaseModel):
         deblurred = finest(output)
         losses: dict[str, Tensor | None] = {}
         with self._autocast():
-            if self.cri_pix:
-                losses["l_g_pix"] = self.cri_pix(output, part.sharp)
-            if self.cri_perceptual:
-                found = self.cri_perceptual(deblurred, part.sharp)  # BasicSR's: a pair, perceptual and style
+            if self.criteria.pixel:
+                losses["l_g_pix"] = self.criteria.pixel(output, part.sharp)
+            if self.criteria.perceptual:
+                found = self.criteria.perceptual(deblurred, part.sharp)  # BasicSR's: a pair, perceptual and style
                 losses["l_g_percep"], losses["l_g_style"] = found if isinstance(found, tuple) else (found, None)
             if "d" in bare:
-                losses["l_g_gan"] = self.cri_gan(bare["d"](deblurred), True, is_disc=False)
+                losses["l_g_gan"] = self.criteria.gan(bare["d"](deblurred), True, is_disc=False)
             others = [loss for loss in losses.values() if loss is not None]
             total = sum(others, start=deblurred.new_zeros((), dtype=torch.float32))
             if "r" in bare:
-                l_reblur = self.cri_reblur(bare["r"], deblurred, part.sharp)
+                l_reblur = reblur_loss(bare["r"], deblurred, part.sharp)
                 losses["l_g_reblur"] = l_reblur
-                total = deblurring_module_loss(total, l_reblur, self.reblur_weight)
+                total = deblurring_module_loss(total, l_reblur, self.terms.loss_weight)
         self._log(count, **losses)
         return total
 
@@ -331,8 +286,8 @@ class ReblurModel(BaseModel):
         def loss_of(part: Part) -> Tensor:
             deblurred = self._deblurred(part)
             with self._autocast():
-                l_real = self.cri_gan(self.net_d(part.sharp), True, is_disc=True)
-                l_fake = self.cri_gan(self.net_d(deblurred), False, is_disc=True)
+                l_real = self.criteria.gan(self.net_d(part.sharp), True, is_disc=True)
+                l_fake = self.criteria.gan(self.net_d(deblurred), False, is_disc=True)
             self._log(len(parts), l_d_real=l_real, l_d_fake=l_fake)
             return l_real + l_fake
 
@@ -348,8 +303,6 @@ class ReblurModel(BaseModel):
         torch._foreach_lerp_(list(self.net_g_ema.parameters()), list(network.parameters()), 1 - decay)
         for averaged, buffer in zip(self.net_g_ema.buffers(), network.buffers(), strict=True):
             averaged.copy_(buffer)
-
-    # ---- what is logged --------------------------------------------------------------------------------------------
 
     def _log(self, count: int, **values: Tensor | None) -> None:
         """Add one part's share to the means over a batch of `count` parts."""
@@ -392,8 +345,6 @@ class ReblurModel(BaseModel):
     def get_current_learning_rate(self) -> list[float]:
         """Return the learning rates of M_D, M_R and the discriminator."""
         return [updater.lr for updater in self.updaters.values()]
-
-    # ---- test and adaptation ---------------------------------------------------------------------------------------
 
     @property
     def tested_net(self) -> nn.Module:
@@ -443,89 +394,3 @@ class ReblurModel(BaseModel):
         """Return copies of the last images."""
         images = {"lq": self.lq, "result": finest(self.output), "gt": self.gt}
         return {name: image.detach().cpu().clone() for name, image in images.items() if image is not None}
-
-    # ---- files -----------------------------------------------------------------------------------------------------
-
-    def save(self, epoch: int, current_iter: int) -> None:
-        """Write the networks, then the training state. Iteration -1 is BasicSR's word for the end of training.
-
-        Raises:
-            ReblurModelError: if weights aren't finite; nothing is written then.
-            CheckpointError: if the disk refuses.
-        """
-        self.check()
-        if self.opt["rank"] == 0:
-            self.save_networks("latest" if current_iter == -1 else current_iter)
-        self.save_training_state(epoch, current_iter)
-
-    def save_networks(self, name: int | str) -> None:
-        """Write net_g_NAME.pth, net_r_NAME.pth, ...; each carries the options, versions and seed it comes from."""
-        averaged = [self.net_g_ema] if hasattr(self, "net_g_ema") else []
-        if "g" in self.updaters:
-            self.save_network([self.net_g, *averaged], "net_g", name, ["params", "params_ema"][: 1 + len(averaged)])
-        for label, network in (("r", self.net_r), ("d", self.net_d)):
-            if network is not None:
-                self.save_network(network, f"net_{label}", name)
-
-    def save_network(
-        self, net: nn.Module | Sequence[nn.Module], net_label: str, current_iter: int | str, param_key: Any = "params"
-    ) -> None:
-        """Write one checkpoint, whole or not at all."""
-        networks = [net] if isinstance(net, nn.Module) else list(net)
-        keys = [param_key] if isinstance(param_key, str) else list(param_key)
-        content: dict[str, Any] = {
-            key: {name: value.detach().cpu() for name, value in self.get_bare_model(network).state_dict().items()}
-            for key, network in zip(keys, networks, strict=True)
-        }
-        content["origin"] = checkpoints.origin(self.opt, self.iteration)
-        checkpoints.save(content, Path(self.opt["path"]["models"]) / f"{net_label}_{current_iter}.pth")
-
-    def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Write all that a resumed run needs, after the networks that belong to it; forget states beyond those kept."""
-        if current_iter == -1 or self.opt["rank"] != 0:
-            return
-        state = {
-            "epoch": epoch,
-            "iter": current_iter,
-            "draws": self.opt.get("draws", 0),
-            "to_validate": self.opt.get("to_validate", False),
-            "updaters": {label: updater.state_dict() for label, updater in self.updaters.items()},
-            "best": getattr(self, "best_metric_results", {}),
-            "rng": torch.get_rng_state(),
-            "origin": checkpoints.origin(self.opt, current_iter),
-        }
-        states = Path(self.opt["path"]["training_states"])
-        checkpoints.save(state, states / f"{current_iter}.state")
-        keep = self.opt.get("logger", {}).get("keep_checkpoints")
-        if keep:
-            checkpoints.forget(states, Path(self.opt["path"]["models"]), keep)
-
-    def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Take up a training state; where the options differ from it they hold, and the log says so.
-
-        Raises:
-            ReblurModelError: if it belongs to other networks.
-        """
-        saved = resume_state.get("updaters", {})
-        if saved.keys() != self.updaters.keys():
-            raise ReblurModelError(
-                f"resume: expected a training state of ReblurModel for net_{', net_'.join(self.updaters)}, "
-                f"got one for {', '.join(f'net_{label}' for label in saved) or 'another model'}"
-            )
-        for label, updater in self.updaters.items():
-            for change in updater.load_state_dict(saved[label]):
-                get_root_logger().warning(change)
-        if resume_state["best"]:
-            self.best_metric_results = resume_state["best"]
-        torch.set_rng_state(resume_state["rng"].cpu())
-        self.iteration = resume_state["iter"]
-
-
-def _built(where: str, build: Callable[[dict[str, Any]], nn.Module], options: dict[str, Any]) -> nn.Module:
-    """Return what BasicSR builds from a block; values that its class can't take become a sentence."""
-    try:
-        return build(options)
-    except ReblurError:
-        raise
-    except (TypeError, ValueError, LookupError, NotImplementedError, AssertionError, RuntimeError) as error:
-        raise ReblurModelError(f"{where}: {options.get('type')} can't take these options: {error}") from error

@@ -493,6 +493,7 @@ class TestRefusals:
             ({"scheduler": {"type": "Cosine"}}, "scheduler: type: expected MultiStepLR, got 'Cosine'"),
             ({"scheduler": {"type": "MultiStepLR", "milestone": [1]}}, "scheduler: unknown key milestone"),
             ({"amp": "fp8"}, "amp: expected bf16, fp16, auto or nothing, got 'fp8'"),
+            ({"pixel_opt": {"type": "SelfReblurLoss"}}, r"expected a loss of \(output, sharp\), got SelfReblurLoss"),
         ],
     )
     def test_options_that_make_no_sense_are_named(
@@ -513,5 +514,16 @@ class TestRefusals:
 
     def test_adaptation_without_m_r(self, options: dict[str, Any]) -> None:
         del options["network_r"], options["train"]["reblur_opt"]
-        with pytest.raises(ReblurModelError, match="tta: adaptation needs M_R"):
+        with pytest.raises(ReblurModelError, match="tta: needs M_R"):
             ReblurModel({**options, "val": {"tta": {"steps": 1}}})
+
+
+class TestEmptyBlocks:
+    def test_reblur_opt_is_the_paper_s_choice(self, options: dict[str, Any]) -> None:
+        options["train"]["reblur_opt"] = {}
+        assert gains(step(options)) == pytest.approx((0.98085, 0.617), rel=1e-6)  # as TestOneIteration's first
+
+    def test_tta_is_the_paper_s_choice(self, options: dict[str, Any]) -> None:
+        tta = ReblurModel({**options, "val": {"tta": {}}}).tta
+        assert tta is not None
+        assert (tta.steps, tta.lr) == (5, 3e-6)

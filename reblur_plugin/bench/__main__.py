@@ -1,0 +1,59 @@
+"""`python -m reblur_plugin.bench {step,tta,data,metrics}`: time and memory beside the plain form, in one run.
+
+Each command is a module of this folder with `run(arguments) -> Report`; torch is imported by that module, after the
+arguments have been checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from reblur_plugin import cli
+
+_COMMANDS = {
+    "step": "a training step: M_D's and M_R's update on one batch",
+    "tta": "adaptation to one photograph (Algorithm 1)",
+    "data": "loading, cropping and augmenting batches",
+    "metrics": "the metrics of validation beside deblurring one image",
+}
+
+
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the checked command line."""
+    program = argparse.ArgumentParser("python -m reblur_plugin.bench", description=__doc__.splitlines()[0])
+    commands = program.add_subparsers(dest="command", required=True)
+    for name, title in _COMMANDS.items():
+        command = commands.add_parser(name, help=title, description=f"Measure {title}.")
+        command.add_argument("--json", type=Path, metavar="OUT", help="write all that was measured to this file")
+        command.add_argument("--repeats", type=_count, default=7, help="rounds in which each form runs once (7)")
+        command.add_argument(
+            "--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one"
+        )
+        command.add_argument("--threads", type=_count, help="of the CPU; PyTorch's own choice if left out")
+        command.add_argument("--quick", action="store_true", help="small sizes: shows that all runs, measures nothing")
+    return program.parse_args(words)
+
+
+def _count(word: str) -> int:
+    count = int(word)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number > 0, got {word}")
+    return count
+
+
+def main() -> int:
+    """Run one benchmark; print its table."""
+    arguments = parse()
+    report = importlib.import_module(f"reblur_plugin.bench.{arguments.command}").run(arguments)
+    sys.stdout.write(report.table() + "\n")
+    if arguments.json:
+        report.write(arguments.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guarded(main))

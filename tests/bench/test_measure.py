@@ -1,0 +1,85 @@
+"""Clocks and gauges: turns by a fake clock, peak memory of a known array. No time is asserted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from reblur_plugin.bench import measure
+from reblur_plugin.bench.report import BenchError
+
+CPU = torch.device("cpu")
+MIB = 2**20
+
+
+def test_every_round_runs_each_form_once_and_starts_with_another() -> None:
+    order: list[str] = []
+    forms = {name: lambda name=name: order.append(name) for name in "abc"}
+    measure.interleaved(forms, repeats=3, device=CPU, warm_up=1)
+    assert order == [*"abc", *"bca", *"cab", *"abc"]
+
+
+def test_seconds_belong_to_their_form_and_warm_up_does_not_count() -> None:
+    now = 0.0
+
+    def working(seconds: Iterator[float]) -> Callable[[], None]:
+        def work() -> None:
+            nonlocal now
+            now += next(seconds)
+
+        return work
+
+    forms = {"plain": working(iter([99.0, 4.0, 8.0])), "ours": working(iter([77.0, 1.0, 2.0]))}
+    found = measure.interleaved(forms, repeats=2, device=CPU, warm_up=1, clock=lambda: now)
+    assert found == {"plain": [4.0, 8.0], "ours": [1.0, 2.0]}
+
+
+def _keeps_and_drops(mib: int) -> Callable[[], object]:
+    kept = torch.ones(64 * MIB // 4)  # set-up: doesn't count
+
+    def form() -> float:
+        return float(torch.ones(mib * MIB // 4).sum() + kept[0])  # gone when this returns, but was there
+
+    torch.ones(300 * MIB // 4)  # set-up's own peak doesn't count either
+    return form
+
+
+def test_peak_memory_is_that_of_the_form_beyond_its_set_up() -> None:
+    peak = measure.peak_memory(_keeps_and_drops, CPU, mib=128)
+    if peak is None:
+        pytest.skip("this system doesn't set the peak back")
+    assert 0.95 * 128 * MIB < peak < 1.25 * 128 * MIB
+
+
+def _dies() -> Callable[[], object]:
+    import os
+
+    os._exit(9)
+
+
+def test_a_measuring_process_that_dies_is_a_sentence() -> None:
+    with pytest.raises(BenchError, match="peak memory: the measuring process died; use smaller sizes or free memory"):
+        measure.peak_memory(_dies, CPU)
+
+
+def test_the_matrix_rate_counts_two_operations_for_a_multiply_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(measure._MATRIX, "cpu", 10)
+    monkeypatch.setattr(measure, "interleaved", lambda *_, **__: {"product": [2.0, 1.0, 4.0]})
+    assert measure.matmul_rate(CPU, torch.float32) == 2 * 1000 / 2.0
+
+
+def test_the_machine_is_described() -> None:
+    found = measure.machine(CPU)
+    assert found["torch"] == torch.__version__
+    assert found["threads"] == torch.get_num_threads()
+    assert found["device"] == "CPU"
+
+
+def test_a_device_that_is_not_there_is_a_sentence() -> None:
+    assert measure.device_of("cpu") == CPU
+    with pytest.raises(BenchError, match=r"--device: expected a device of this machine, got 'cuda:77' \(.+\); try cpu"):
+        measure.device_of("cuda:77")
+    with pytest.raises(BenchError, match="got 'banana'"):
+        measure.device_of("banana")

@@ -12,14 +12,15 @@ The caller's networks come back bit for bit as they were: weights, gradients, re
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from reblur_plugin.core.borrow import bare, eval_mode, fresh_casts, kept_buffers, lent_parameters
 from reblur_plugin.core.histogram import match_histogram
 from reblur_plugin.core.objectives import finest, frozen, l1, self_reblur_loss
 from reblur_plugin.errors import ReblurError
@@ -131,7 +132,7 @@ def adapt(
         config = AdaptConfig(**choices)
     elif choices:
         raise AdaptError(f"adapt: give either config or single choices, got both ({', '.join(choices)})")
-    deblur_net, reblur_net = _bare(deblur_net), _bare(reblur_net)
+    deblur_net, reblur_net = bare(deblur_net), bare(reblur_net)
     _check_image(blurry)
     _check_networks(deblur_net, reblur_net)
 
@@ -140,11 +141,11 @@ def adapt(
             blurry = blurry.clone()
         blurry = blurry.detach()
         for network in (deblur_net, reblur_net):
-            borrowed.enter_context(_eval_mode(network))
-            borrowed.enter_context(_kept_buffers(network))
+            borrowed.enter_context(eval_mode(network))
+            borrowed.enter_context(kept_buffers(network))
         borrowed.enter_context(frozen(reblur_net))
-        borrowed.enter_context(_fresh_casts())
-        parameters = borrowed.enter_context(_lent_parameters(deblur_net))
+        borrowed.enter_context(fresh_casts())
+        parameters = borrowed.enter_context(lent_parameters(deblur_net))
         steps = _optimise(deblur_net, reblur_net, blurry, parameters, config)
     final = _match(steps[-1].deblurred, steps[0].deblurred, config.steps, config)
     return Adaptation(final, steps, config)
@@ -239,72 +240,3 @@ def _check_networks(deblur_net: nn.Module, reblur_net: nn.Module) -> None:
                 f"deblur_net: expected float32 weights, got {parameter.dtype}, where steps of 3e-6 are rounded away; "
                 "call .float() and use autocast for speed"
             )
-
-
-def _bare(network: nn.Module) -> nn.Module:
-    """Return the network inside a data-parallel wrapper, whose backward pass would wait for the other processes."""
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    return network.module if isinstance(network, wrappers) else network
-
-
-@contextmanager
-def _lent_parameters(network: nn.Module) -> Iterator[list[nn.Parameter]]:
-    """Yield the network's float parameters, free to change until the end of the block.
-
-    Their storage is exchanged for a copy, never written: the caller's values can't be harmed, not even half-way.
-    """
-    parameters = [parameter for parameter in network.parameters() if parameter.is_floating_point()]
-    saved = [(parameter, parameter.data, parameter.grad, parameter.requires_grad) for parameter in parameters]
-    try:
-        for parameter in parameters:
-            parameter.data = parameter.data.clone()
-            parameter.grad = None
-            parameter.requires_grad_(True)
-        yield parameters
-    finally:
-        for parameter, data, grad, requires_grad in saved:
-            parameter.data = data
-            parameter.grad = grad
-            parameter.requires_grad_(requires_grad)
-
-
-@contextmanager
-def _kept_buffers(network: nn.Module) -> Iterator[None]:
-    """Let `network` write into copies of its buffers; its own come back untouched."""
-    saved = [
-        (module._buffers, name, buffer)
-        for module in network.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    copies = {id(buffer): buffer.clone() for _, _, buffer in saved}  # one copy of a buffer that modules share
-    try:
-        for buffers, name, buffer in saved:
-            buffers[name] = copies[id(buffer)]
-        yield
-    finally:
-        for buffers, name, buffer in saved:
-            buffers[name] = buffer
-
-
-@contextmanager
-def _fresh_casts() -> Iterator[None]:
-    """Let autocast cast the weights in every pass: its cached copies would hide the updates."""
-    enabled = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(enabled)
-
-
-@contextmanager
-def _eval_mode(network: nn.Module) -> Iterator[None]:
-    """Run `network` in eval mode; every submodule's own mode comes back afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        network.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

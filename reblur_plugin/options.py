@@ -69,12 +69,12 @@ for _yaml in (_Loader, _Dumper):
 def read(path: Path) -> Options:
     """Return the options in a YAML file, laid over those of the files that its `_base_` names (relative to itself).
 
-    `_base_` is one name or a list; a later file goes over an earlier one.
+    `_base_` is one name or a list; a later file goes over an earlier one, and `key: null` takes a key of one back.
 
     Raises:
         OptionError: if a file is missing, no plain YAML, or the bases run in a circle.
     """
-    return _read(path, ())
+    return _without_nulls(_read(path, ()))
 
 
 def _read(path: Path, above: tuple[Path, ...]) -> Options:
@@ -123,7 +123,7 @@ def merge(base: Options, changes: Mapping[str, Any]) -> Options:
 
 
 def override(options: Options, entries: Iterable[str]) -> Options:
-    """Return `options` with entries such as `train:total_iter=1000` set; values are plain YAML.
+    """Return `options` with entries such as `train:total_iter=1000` set; values are plain YAML, none takes a key back.
 
     Raises:
         OptionError: if an entry has no `=`, or goes through something that is no block.
@@ -142,7 +142,18 @@ def override(options: Options, entries: Iterable[str]) -> Options:
         target[last] = value
         if last in _LENGTHS:
             target.pop(_LENGTHS[last], None)
-    return options
+    return _without_nulls(options)
+
+
+def _without_nulls(options: Options) -> Options:
+    """Return `options` without null keys, but in blocks of others' classes, to which None may be a value."""
+    if options.get("type", "DeblurPairDataset") != "DeblurPairDataset":
+        return options
+    return {
+        key: _without_nulls(value) if isinstance(value, dict) else value
+        for key, value in options.items()
+        if value is not None
+    }
 
 
 def check(options: Options, is_train: bool) -> None:
@@ -287,7 +298,7 @@ def _check_validation(options: Options) -> list[str]:
 def complete(options: Options) -> Options:
     """Return `options` with the keys filled in that BasicSR's own pipelines can't do without."""
     datasets = {
-        phase: {"name": phase, **block} if isinstance(block, dict) else block
+        phase: {"name": phase, **({"num_worker_per_gpu": 0} if phase == "train" else {}), **block}
         for phase, block in options["datasets"].items()
     }
     completed = {"manual_seed": 0, "num_gpu": "auto", **options, "datasets": datasets}

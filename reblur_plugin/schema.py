@@ -31,18 +31,13 @@ def _block(properties: Schema, required: tuple[str, ...] = (), **rules: Any) -> 
     return block | ({"required": list(required)} if required else {}) | rules
 
 
-def _optional(block: Schema) -> Schema:
-    """Let `key: ~` take back the block of a base file."""
-    return block | {"type": ["object", "null"]}
-
-
 _COUNT = _entry("integer", "a whole number > 0", minimum=1)
 _NATURAL = _entry("integer", "a whole number >= 0", minimum=0)
 _POSITIVE = _entry("number", "a number > 0", exclusiveMinimum=0)
 _WEIGHT = _entry("number", "a number >= 0", minimum=0)
 _FLAG = _entry("boolean", "true or false")
 _TEXT = _entry("string", "text")
-_FILE = _entry(["string", "null"], "a file's path")
+_FILE = _entry("string", "a file's path")
 _NAME = _entry("string", "letters, digits, _ . + -", pattern=r"^(?!\.+$)[A-Za-z0-9_.+-]+$")
 _COMPONENT = _entry("object", "a block of keys", properties={"type": _TEXT})  # of a registered class: open
 _LOSS = _COMPONENT | {"properties": {"type": _TEXT, "loss_weight": _WEIGHT}}
@@ -71,7 +66,7 @@ _DATASET = {
             "batch_size_per_gpu": _COUNT,
             "num_worker_per_gpu": _NATURAL,
             "pin_memory": _FLAG,
-            "prefetch_mode": _choice("cpu", "cuda", None),  # read by BasicSR's own pipeline
+            "prefetch_mode": _choice("cpu", "cuda"),  # read by BasicSR's own pipeline
             "dataset_enlarge_ratio": _COUNT,  # likewise
         }
     ),
@@ -99,48 +94,44 @@ _TRAIN: Schema = {
     "total_epoch": _COUNT,
     "warmup_iter": _entry("integer", "a whole number, -1 for none", minimum=-1),
     "ema_decay": _entry("number", "a number from 0 to below 1", minimum=0, exclusiveMaximum=1),
-    "amp": _choice("bf16", "fp16", "auto", None),
+    "amp": _choice("bf16", "fp16", "auto"),
     "channels_last": _FLAG,
     "accumulate": _COUNT,
     "grad_clip": _WEIGHT,
     "freeze_deblur_net": _FLAG,
-    "pixel_opt": _optional(_LOSS),
-    "perceptual_opt": _optional(_COMPONENT),
-    "gan_opt": _optional(_LOSS),
-    "reblur_opt": _optional(
-        _block(
-            {
-                "loss_weight": _WEIGHT,
-                "sharp_reference": _choice("pseudo", "real", "none"),
-                "sharp_weight": _SHARP_WEIGHT,
-                "order": _choice("reblur_first", "deblur_first"),
-            }
-        )
+    "pixel_opt": _LOSS,
+    "perceptual_opt": _COMPONENT,
+    "gan_opt": _LOSS,
+    "reblur_opt": _block(
+        {
+            "loss_weight": _WEIGHT,
+            "sharp_reference": _choice("pseudo", "real", "none"),
+            "sharp_weight": _SHARP_WEIGHT,
+            "order": _choice("reblur_first", "deblur_first"),
+        }
     ),
-    "scheduler": _optional(_SCHEDULER),
+    "scheduler": _SCHEDULER,
 }
-_TRAIN |= {f"optim_{label}": _optional(_OPTIMIZER) for label in _NETWORKS}
-_TRAIN |= {f"scheduler_{label}": _optional(_SCHEDULER) for label in _NETWORKS}
+_TRAIN |= {f"optim_{label}": _OPTIMIZER for label in _NETWORKS}
+_TRAIN |= {f"scheduler_{label}": _SCHEDULER for label in _NETWORKS}
 _VAL = {
     "val_freq": _COUNT,
     "save_img": _FLAG,
-    "suffix": _NAME | {"type": ["string", "null"]},
+    "suffix": _NAME,
     "pbar": _FLAG,
-    "metrics": _optional(_entry("object", "a block of metrics", additionalProperties=_METRIC)),
+    "metrics": _entry("object", "a block of metrics", additionalProperties=_METRIC),
     "best": _entry("string", "the name of a metric"),
     "input_metrics": _FLAG,
     "reblurred": _FLAG,
     "comparison": _FLAG,
-    "tta": _optional(
-        _block(
-            {
-                "steps": _NATURAL,
-                "lr": _POSITIVE,
-                "optimizer": _choice("adam", "sgd"),
-                "target": _choice("current", "initial"),
-                "histogram": _choice("skimage", "none"),
-            }
-        )
+    "tta": _block(
+        {
+            "steps": _NATURAL,
+            "lr": _POSITIVE,
+            "optimizer": _choice("adam", "sgd"),
+            "target": _choice("current", "initial"),
+            "histogram": _choice("skimage", "none"),
+        }
     ),
 }
 _LOGGER = {
@@ -148,7 +139,7 @@ _LOGGER = {
     "save_checkpoint_freq": _COUNT,
     "keep_checkpoints": _COUNT,
     "use_tb_logger": _FLAG,
-    "wandb": _entry(["object", "null"], "a block of keys"),
+    "wandb": _entry("object", "a block of keys"),
 }
 _PATH = {"resume_state": _FILE, "ignore_resume_networks": _TEXT}
 _PATH |= {f"pretrain_network_{label}": _FILE for label in _NETWORKS}
@@ -160,7 +151,7 @@ def training(own_model: bool = True) -> Schema:
     return _whole(
         ("name", "model_type", "datasets", "network_g", "path", "train", "logger"),
         train=_block(_TRAIN) if own_model else _COMPONENT,
-        val=_optional(_block(_VAL, ("val_freq",)) if own_model else _COMPONENT),
+        val=_block(_VAL, ("val_freq",)) if own_model else _COMPONENT,
         logger=_block(_LOGGER, ("print_freq", "save_checkpoint_freq")),
     )
 
@@ -170,28 +161,39 @@ def test(own_model: bool = True) -> Schema:
     tolerant = {**_VAL, "val_freq": {}}
     return _whole(
         ("name", "model_type", "datasets", "network_g", "path"),
-        train=_optional(_COMPONENT),
-        val=_optional(_block(tolerant) if own_model else _COMPONENT),
-        logger=_optional(_COMPONENT),
+        train=_COMPONENT,
+        val=_block(tolerant) if own_model else _COMPONENT,
+        logger=_COMPONENT,
     )
 
 
 def for_editors() -> Schema:
-    """Return the schema of one file, which may leave to its `_base_` whatever it likes."""
+    """Return the schema of one file, which may leave to its `_base_` whatever it likes and take keys of it back."""
     bases = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}], "title": "a file or a list of files"}
-    schema = _whole((), train=_block(_TRAIN), val=_optional(_block(_VAL)), logger=_block(_LOGGER))
-    schema = _without_required({**schema, "properties": {"_base_": bases, **schema["properties"]}})
+    schema = _whole((), train=_block(_TRAIN), val=_block(_VAL), logger=_block(_LOGGER))
+    schema = _of_a_part({**schema, "properties": {"_base_": bases, **schema["properties"]}})
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "reblur_plugin options", **schema}
 
 
-def _without_required(schema: Any) -> Any:
-    """Ask for no key anywhere, but keep the conditions of "if"."""
+def _of_a_part(schema: Any) -> Any:
+    """Ask for no key anywhere and let each be null, but keep the conditions of "if"."""
     if isinstance(schema, list):
-        return [_without_required(item) for item in schema]
+        return [_of_a_part(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {key: value for key, value in schema.items() if key != "required"}
-    return {key: value if key == "if" else _without_required(value) for key, value in kept.items()}
+    part = {key: value if key == "if" else _of_a_part(value) for key, value in schema.items() if key != "required"}
+    for place in ("properties", "patternProperties"):
+        if place in part:
+            part[place] = {key: _or_null(value) for key, value in part[place].items()}
+    return part
+
+
+def _or_null(value: Schema) -> Schema:
+    if "enum" in value:
+        return value | {"enum": [*value["enum"], None]}
+    if isinstance(value.get("type"), str):
+        return value | {"type": [value["type"], "null"]}
+    return value | {"anyOf": [*value["anyOf"], {"type": "null"}]} if "anyOf" in value else value
 
 
 def _whole(required: tuple[str, ...], train: Schema, val: Schema, logger: Schema) -> Schema:
@@ -214,7 +216,7 @@ def _whole(required: tuple[str, ...], train: Schema, val: Schema, logger: Schema
         "val": val,
         "logger": logger,
     }
-    properties |= {"network_g": _COMPONENT, "network_r": _optional(_COMPONENT), "network_d": _optional(_COMPONENT)}
+    properties |= {"network_g": _COMPONENT, "network_r": _COMPONENT, "network_d": _COMPONENT}
     return _block(properties, required)
 
 

@@ -304,12 +304,12 @@ CASES = {
     "clip at nan": forced("train:grad_clip=.nan", "train: grad_clip: expected a number >= 0, got nan"),
     "frequency 0": forced("logger:print_freq=0", "logger: print_freq: expected a whole number > 0, got 0"),
     "validation frequency 0": forced("val:val_freq=0", "val: val_freq: expected a whole number > 0, got 0"),
-    "low precision": forced("train:amp=fp8", "train: amp: expected one of bf16, fp16, auto, None, got 'fp8'"),
+    "low precision": forced("train:amp=fp8", "train: amp: expected one of bf16, fp16, auto, got 'fp8'"),
     "decay of 1": forced("train:ema_decay=1", "train: ema_decay: expected a number from 0 to below 1, got 1"),
     "too many gpus": both(forced("num_gpu=99", "num_gpu: expected at most ...")),
     "negative gpus": both(forced("num_gpu=-1", "num_gpu: expected auto or a whole number >= 0, got -1")),
     "train is a number": both(forced("train=3", "train: expected a block of keys, got 3")),
-    "no paths": both(forced("path=", "path: expected a block of keys, got None")),
+    "no paths": both(forced("path=null", "path: missing")),
     # networks, losses, optimisers, schedules
     "unknown model": both(
         forced("model_type=SRModle", "model_type: nothing is registered as 'SRModle'; did you mean SR...")

@@ -310,7 +310,7 @@ class TestErrors:
     ) -> None:
         del place.options["network_r"]
         place.options["val"] = {"tta": {"steps": 1}}
-        assert error_of("test").startswith("val: tta: adaptation needs M_R; add network_r")
+        assert error_of("test").startswith("val: tta: needs M_R; add network_r")
 
     @pytest.mark.parametrize("workers", [0, 1])
     def test_a_damaged_image_is_one_sentence_from_workers_too(

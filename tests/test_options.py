@@ -69,7 +69,6 @@ class TestYaml:
             ("12", 12),
             ("-1", -1),
             ("true", True),
-            ("null", None),
             ("[1, 2e0]", [1, 2.0]),
             ("1e-4x", "1e-4x"),
             ("e5", "e5"),
@@ -153,7 +152,7 @@ class TestYaml:
             read(tmp_path / "latin.yml")
 
     def test_what_is_written_reads_the_same_in_its_order(self, tmp_path: Path) -> None:
-        content: Options = {"b": 3e-6, "a": {"list": [[400, 0.0]], "none": None, "text": "true", "yes": True}}
+        content: Options = {"b": 3e-6, "a": {"list": [[400, 0.0]], "text": "true", "yes": True}}
         write(content, tmp_path / "out.yml")
         assert read(tmp_path / "out.yml") == content
         assert list(read(tmp_path / "out.yml")) == ["b", "a"]
@@ -168,6 +167,10 @@ class TestBase:
         file("a: 1\nb: {c: 2, d: {e: 3}}\n", "base.yml")
         path = file("_base_: base.yml\nb: {d: {e: 4, f: 5}}\ng: 6\n")
         assert read(path) == {"a": 1, "b": {"c": 2, "d": {"e": 4, "f": 5}}, "g": 6}
+
+    def test_null_takes_back_a_key_of_a_base(self, file: Write) -> None:
+        file("train: {total_iter: 5, grad_clip: 1}\nval: {val_freq: 5}\n", "base.yml")
+        assert read(file("_base_: base.yml\ntrain: {grad_clip: ~}\nval:\n")) == {"train": {"total_iter": 5}}
 
     def test_later_bases_go_over_earlier_ones(self, file: Write) -> None:
         file("a: 1\nb: 1\nc: 1\n", "one.yml")
@@ -237,7 +240,6 @@ class TestOverride:
             ("train:warmup_iter=-1", ("train", "warmup_iter"), -1),
             ("train:scheduler:milestones=[1, 2]", ("train", "scheduler", "milestones"), [1, 2]),
             ("train:channels_last=true", ("train", "channels_last"), True),
-            ("train:grad_clip=", ("train", "grad_clip"), None),
             ("network_g={type: DHN}", ("network_g",), {"type": "DHN"}),
             ("path:pretrain_network_g=a=b.pth", ("path", "pretrain_network_g"), "a=b.pth"),
             ("datasets:train:dataroot=/data/x y", ("datasets", "train", "dataroot"), "/data/x y"),
@@ -250,6 +252,15 @@ class TestOverride:
             found = found[key]
         assert found == value
         assert type(found) is type(value)
+
+    def test_null_takes_a_key_back(self, options: Options) -> None:
+        options["val"] = {"metrics": {"psnr": {"type": "calculate_psnr"}, "ssim": {"type": "reblur_ssim"}}}
+        assert override(options, ["val:metrics:psnr=null"])["val"] == {"metrics": {"ssim": {"type": "reblur_ssim"}}}
+        assert "val" not in override(options, ["val=~"])
+
+    def test_null_is_a_value_to_somebody_s_class(self, options: Options) -> None:
+        options["network_g"] = {"type": "Mine", "norm": "batch"}
+        assert override(options, ["network_g:norm=null"])["network_g"] == {"type": "Mine", "norm": None}
 
     def test_other_keys_stay(self, options: Options) -> None:
         expected = copy.deepcopy(options)
@@ -394,7 +405,7 @@ class TestCheck:
     ) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         (tmp_path / "net.pth").touch()
-        options["path"] = {"pretrain_network_g": "~/net.pth", "resume_state": None}
+        options["path"] = {"pretrain_network_g": "~/net.pth"}
         check(options, is_train=True)
 
     @pytest.mark.parametrize("section", ["path", "datasets"])
@@ -412,9 +423,7 @@ class TestCheck:
             ("val:val_freq", "val: val_freq"),
         ],
     )
-    @pytest.mark.parametrize(
-        ("text", "value"), [("0", 0), ("-5", -5), ("1e5", 1e5), ("", None), ("true", True), ("ten", "ten")]
-    )
+    @pytest.mark.parametrize(("text", "value"), [("0", 0), ("-5", -5), ("1e5", 1e5), ("true", True), ("ten", "ten")])
     def test_a_count_that_is_no_whole_number_above_zero_is_named(
         self, options: Options, entry: str, key: str, text: str, value: object
     ) -> None:
@@ -474,7 +483,7 @@ class TestCheck:
                 "train: scheduler_r: milestones: 0: expected an iteration or a percentage such as 50%, got 'half'",
             ),
             ("train:accumulate=3", "train: accumulate: expected a divisor of batch_size_per_gpu 2, got 3"),
-            ("train:amp=fp61", "train: amp: expected one of bf16, fp16, auto, None, got 'fp61'"),
+            ("train:amp=fp61", "train: amp: expected one of bf16, fp16, auto, got 'fp61'"),
             ("train:optim_g={type: Adam}", "train: optim_g: lr: missing"),
             ("train:optim_g={type: Adam, lr: fast}", "train: optim_g: lr: expected a number > 0, got 'fast'"),
             (

@@ -1,6 +1,7 @@
 """Eq. 2, 3, 5, 7 and the multi-scale L1 as BasicSR losses: `core.objectives` times `loss_weight`.
 
-ReblurModel uses the first five. `FrozenReblurLoss` carries a trained M_R with it and serves BasicSR's own models.
+`MultiScaleL1Loss` stands in ReblurModel's `pixel_opt`; `FrozenReblurLoss` carries a trained M_R with it and serves
+BasicSR's own models. The others take M_R as an argument: they are for model classes of your own (`build_loss`).
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ import yaml
 from reblur_plugin import checkpoints
 from reblur_plugin.data.images import ImageError
 from reblur_plugin.engine import testing, training
+from reblur_plugin.engine.components import build_dataset
 from reblur_plugin.options import OptionError
 
 Options = dict[str, Any]
@@ -276,7 +277,7 @@ class TestTesting:
 
         opt = run.start(test_options(trained, tiny_options), trained, False, "none")
         model = ReblurModel(opt)
-        dataset = training.build_dataset(opt["datasets"]["test"])
+        dataset = build_dataset("test", opt["datasets"]["test"])
         seen = []
         for rank in (0, 1):
             model.opt |= {"rank": rank, "world_size": 2}
@@ -311,6 +312,7 @@ class TestBasicSRsOwnPipelines:
     def test_it_runs_the_options_that_our_training_has_stored(self, tmp_path: Path, tiny_options: Options) -> None:
         tiny_options["train"] |= {"total_epoch": 1, "scheduler": {"type": "MultiStepLR", "milestones": ["50%"]}}
         del tiny_options["train"]["total_iter"], tiny_options["datasets"]["train"]["name"]
+        del tiny_options["datasets"]["train"]["num_worker_per_gpu"]
         del tiny_options["val"]["save_img"], tiny_options["logger"]["use_tb_logger"], tiny_options["manual_seed"]
         training.train(tiny_options, tmp_path)
         stored = yaml.safe_load((tmp_path / "experiments" / "tiny" / "tiny.yml").read_text())

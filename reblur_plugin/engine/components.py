@@ -1,4 +1,4 @@
-"""Names and arguments in an option file against the classes that BasicSR's registries hold."""
+"""Option blocks and the classes of BasicSR's registries: names and arguments are checked, data sets built."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from reblur_plugin import host
+from reblur_plugin.errors import ReblurError
 from reblur_plugin.options import OptionError, Options, suggest
 
 host.prepare()
 
-from basicsr.utils import registry  # noqa: E402 - after host.prepare()
+import basicsr.data  # noqa: E402 - after host.prepare()
+from basicsr.utils import registry  # noqa: E402
 
 Named = tuple[str, Any, Options]  # where it stands, its registry, its block
 
@@ -25,6 +27,20 @@ def check_components(options: Options) -> None:
     found = problems(options)
     if found:
         raise OptionError("; ".join(found))
+
+
+def build_dataset(name: str, block: Options) -> Any:
+    """Return the data set of the block `datasets: name`.
+
+    Raises:
+        ReblurError: for what is wrong with its files, and for what a class of BasicSR's or the user's can't take.
+    """
+    try:
+        return basicsr.data.build_dataset(block)
+    except ReblurError:
+        raise
+    except (LookupError, TypeError, ValueError, OSError) as error:
+        raise OptionError(f"datasets: {name}: {block['type']} can't take these options: {error!r}") from error
 
 
 def problems(options: Options) -> list[str]:

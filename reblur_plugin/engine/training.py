@@ -20,7 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from reblur_plugin import checkpoints, host, registration
 from reblur_plugin.data.pair_dataset import DeblurPairDataset, DrawSampler, IndexSampler
 from reblur_plugin.engine import run
-from reblur_plugin.engine.components import check_components
+from reblur_plugin.engine.components import build_dataset, check_components
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.models.validation import try_metrics
@@ -28,8 +28,7 @@ from reblur_plugin.options import OptionError, Options, complete, in_iterations
 
 host.prepare()
 
-from basicsr.data import build_dataset  # noqa: E402 - after host.prepare()
-from basicsr.models import build_model  # noqa: E402
+from basicsr.models import build_model  # noqa: E402 - after host.prepare()
 from basicsr.utils import AvgTimer, MessageLogger, init_tb_logger, init_wandb_logger  # noqa: E402
 
 
@@ -50,7 +49,7 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
     check_components(options)
     options = complete(options)
     opt = run.start(options, root, True, launcher)
-    datasets = {name: _dataset(name, block) for name, block in opt["datasets"].items()}
+    datasets = {name: build_dataset(name, block) for name, block in opt["datasets"].items()}
     resolved = in_iterations(options, len(datasets["train"]), opt["world_size"])
     opt |= {"train": resolved["train"], "resolved": resolved}
     if isinstance(datasets["train"], DeblurPairDataset):
@@ -219,17 +218,6 @@ def _agreed(stopped: list[str], opt: Options, is_time: bool) -> bool:
     if flag and not stopped:
         stopped.append("another process")
     return bool(flag)
-
-
-def _dataset(name: str, block: Options) -> Any:
-    """Return a data set; what a class of BasicSR or of the user's lacks becomes a sentence."""
-    try:
-        dataset = build_dataset(block)
-    except ReblurError:
-        raise
-    except (LookupError, TypeError, ValueError, OSError) as error:
-        raise OptionError(f"datasets: {name}: {block['type']} can't take these options: {error!r}") from error
-    return dataset
 
 
 def _loader(dataset: Any, opt: Options, draws: int) -> DataLoader[Any]:

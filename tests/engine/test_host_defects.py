@@ -24,6 +24,7 @@ import reblur_plugin
 from reblur_plugin import checkpoints, cli, host, options, test, train
 from reblur_plugin.data.pair_dataset import DrawSampler
 from reblur_plugin.engine import run, testing, training
+from reblur_plugin.engine.components import build_dataset
 from reblur_plugin.models import validation
 from reblur_plugin.models.reblur_model import ReblurModel
 
@@ -134,7 +135,7 @@ class TestSilentWrongResults:
         tiny_options["val"]["metrics"] = {"m": {"type": metric, "crop_border": 0}}
         opt = run.start(tiny_options, place, True, "none")
         model = ReblurModel(opt)
-        dataset = training.build_dataset(opt["datasets"]["val"])
+        dataset = build_dataset("val", opt["datasets"]["val"])
         for iteration, value in enumerate((14.0, 13.8, 14.2), start=1):
             monkeypatch.setattr(validation, "_score", lambda *_, value=value: {"m": value})
             model.validation(torch.utils.data.DataLoader(dataset), iteration, None, False)
@@ -216,7 +217,7 @@ class TestLostWork:
             model = ReblurModel({**opt, "dist": True})
             assert isinstance(model.net_g, nn.parallel.DistributedDataParallel)
             monkeypatch.setattr(nn.parallel.DistributedDataParallel, "forward", deadlock)
-            dataset = training.build_dataset(opt["datasets"]["val"])
+            dataset = build_dataset("val", opt["datasets"]["val"])
             adapted = validation.validate(model, dataset, 1, None, False)
             model.tta = None
             plain = validation.validate(model, dataset, 1, None, False)
@@ -230,7 +231,7 @@ class TestLostWork:
     ) -> None:
         tiny_options["datasets"]["train"]["num_worker_per_gpu"] = 1
         last = [draw.image for draw, _ in zip(DrawSampler(4, seed=0), range(4), strict=False)][-1]
-        image = training.build_dataset({**tiny_options["datasets"]["train"], "phase": "train"}).pairs[last].blurry
+        image = build_dataset("train", {**tiny_options["datasets"]["train"], "phase": "train"}).pairs[last].blurry
         image.write_bytes(image.read_bytes()[:100])
         (place / "o.yml").write_text(yaml.safe_dump(tiny_options))
         assert command(monkeypatch, place, "train", "-opt", "o.yml") == 1
@@ -242,7 +243,7 @@ class TestLostWork:
     def test_workers_are_started_once_for_all_epochs(self, place: Path, tiny_options: Options, workers: int) -> None:
         tiny_options["datasets"]["train"]["num_worker_per_gpu"] = workers
         opt = run.start(tiny_options, place, True, "none")
-        loader = training._loader(training.build_dataset(opt["datasets"]["train"]), opt, 0)
+        loader = training._loader(build_dataset("train", opt["datasets"]["train"]), opt, 0)
         assert loader.persistent_workers is (workers > 0)
         batches = iter(loader)
         for _ in range(5):  # two batches an epoch: the one iterator, and with it its workers, goes on

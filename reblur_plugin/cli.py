@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from reblur_plugin import options
+from reblur_plugin import options, rules
 from reblur_plugin.errors import ReblurError
 
 
@@ -43,7 +43,7 @@ def read_options(arguments: argparse.Namespace, is_train: bool) -> options.Optio
         OptionError: with all problems; names of classes are checked (and torch loaded) once others have been found.
     """
     chosen = options.override(options.read(arguments.opt), arguments.force_yml)
-    problems = options.problems(chosen, is_train)
+    problems = rules.problems(chosen, is_train)
     if problems:
         raise options.OptionError("; ".join(problems + _component_problems(chosen, arguments.modules)))
     return chosen

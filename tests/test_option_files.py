@@ -13,7 +13,8 @@ import torch
 import reblur_plugin
 from reblur_plugin.core.adapt import AdaptConfig
 from reblur_plugin.engine.components import check_components
-from reblur_plugin.options import OptionError, Options, check, in_iterations, override, read
+from reblur_plugin.options import OptionError, Options, in_iterations, override, read
+from reblur_plugin.rules import check
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "options"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from reblur_plugin import checkpoints, options
+from reblur_plugin import checkpoints, options, rules
 from reblur_plugin.archs.reblur_arch import ReblurNet
 
 _README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
@@ -82,4 +82,4 @@ def test_its_commands_name_files_that_pass_the_check(root: Path, line: str) -> N
     assert file is not None
     read = options.read(root / file[1])
     read["path"] = {}
-    options.check(read, is_train="reblur_plugin.train" in line)
+    rules.check(read, is_train="reblur_plugin.train" in line)

@@ -23,7 +23,7 @@ from reblur_plugin.data.images import to_uint8, write_image
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.files import whole_file
 from reblur_plugin.models.pictures import comparison
-from reblur_plugin.options import KNOWN_BETTER
+from reblur_plugin.rules import KNOWN_BETTER
 
 host.prepare()
 

@@ -21,7 +21,7 @@ import yaml
 from torch import Tensor, nn
 
 import reblur_plugin
-from reblur_plugin import checkpoints, cli, host, options, test, train
+from reblur_plugin import checkpoints, cli, host, options, rules, test, train
 from reblur_plugin.data.pair_dataset import DrawSampler
 from reblur_plugin.engine import run, testing, training
 from reblur_plugin.engine.components import build_dataset
@@ -311,7 +311,7 @@ class TestMessages:
         models = place / "experiments" / "tiny" / "models"
         tiny_options["path"] = {f"pretrain_network_{label}": str(models / f"net_{label}_2.pth") for label in "gr"}
         del tiny_options["val"], tiny_options["logger"], tiny_options["train"], tiny_options["datasets"]["train"]
-        options.check(tiny_options, is_train=False)
+        rules.check(tiny_options, is_train=False)
         testing.test(tiny_options, place)
         pictures = place / "results" / "tiny" / "visualization" / "tiny_val"
         assert {path.name for path in pictures.rglob("*.png")} == {"000000.png"}

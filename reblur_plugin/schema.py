@@ -42,6 +42,9 @@ _NAME = _entry("string", "letters, digits, _ . + -", pattern=r"^(?!\.+$)[A-Za-z0
 _COMPONENT = _entry("object", "a block of keys", properties={"type": _TEXT})  # of a registered class: open
 _LOSS = _COMPONENT | {"properties": {"type": _TEXT, "loss_weight": _WEIGHT}}
 _METRIC = _COMPONENT | {"properties": {"type": _TEXT, "crop_border": _NATURAL}}
+_SEQUENCES = _entry(
+    "array", "a list of sequences", items=_entry("string", "the name of a sequence, in quotes if it is a number")
+)
 _NETWORKS = ("g", "r", "d")
 
 _DATASET = {
@@ -54,11 +57,14 @@ _DATASET = {
         {
             "type": _TEXT,
             "name": _NAME,
-            "layout": _choice("gopro", "reds", "folders", "photographs"),
+            "layout": _choice("gopro", "reds", "hide", "realblur", "folders", "photographs", "packed"),
             "dataroot": _TEXT,
             "dataroot_lq": _TEXT,
             "dataroot_gt": _TEXT,
             "blur_key": _TEXT,
+            "meta_info_file": _TEXT,  # RealBlur's list
+            "only": _SEQUENCES,
+            "without": _SEQUENCES,
             "augment": _choice("nah", "flip", "none"),
             "cache": _FLAG,
             "gt_size": _COUNT,

@@ -468,14 +468,16 @@ CASES = {
     "unknown layout": both(
         forced(
             "datasets:val:layout=GOPRO",
-            "datasets: val: layout: expected one of gopro, reds, folders, photographs, got 'GOPRO'",
+            "datasets: val: layout: expected one of gopro, reds, hide, realblur, folders, photographs, packed, got "
+            "'GOPRO'",
         )
     ),
     "missing folder": both(forced("datasets:val:dataroot=none", "none: no such folder; " + SEQUENCES)),
     "other kind of blur": both(
         forced(
             "datasets:val:blur_key=blur",
-            "{}/data/test/SEQ_A: expected a folder 'blur', found blur_gamma; set blur_key to one of them",
+            "{}/data/test/SEQ_A: expected a folder 'blur', found blur_gamma; set blur_key to one of them (data set "
+            "tiny_val)",
         )
     ),
     "another layout": forced(

@@ -215,7 +215,10 @@ EARLY = [
     ("train:totl_iter=5", "train: totl_iter: unknown key; did you mean total_iter"),
     ("train:total_iter=0", "train: total_iter: expected a whole number > 0, got 0"),
     ("path:pretrain_network_g=none.pth", "path: pretrain_network_g: no such file none.pth"),
-    ("datasets:train:layout=GOPRO", "datasets: train: layout: expected one of gopro, reds, folders, photographs, got"),
+    (
+        "datasets:train:layout=GOPRO",
+        "datasets: train: layout: expected one of gopro, reds, hide, realblur, folders, photographs, packed, got",
+    ),
     ("datasets:train:gt_size=0", "datasets: train: gt_size: expected a whole number > 0, got 0"),
     ("val:tta:steps=-1", "val: tta: steps: expected a whole number >= 0, got -1"),
     ("name", "--force_yml name: expected block:key=value"),

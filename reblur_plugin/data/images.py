@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.files import whole_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -82,6 +84,8 @@ def write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 def to_tensor(pixels: NDArray[np.float32]) -> Tensor:
     """Return float `(H, W, 3)` as a tensor `(3, H, W)`."""
+    import torch  # here, since files can be read and checked without it
+
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
@@ -90,5 +94,7 @@ def to_uint8(image: Tensor) -> NDArray[np.uint8]:
 
     `image` itself is left alone.
     """
+    import torch
+
     image = image.detach().reshape(image.shape[-3:]).float().clamp(0, 1)
     return (image * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +11,9 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from reblur_plugin.data.augment import AUGMENTATIONS, random_crop
-from reblur_plugin.data.images import ImageError, Pixels, decode_image, read_image, to_float, to_tensor
-from reblur_plugin.data.layouts import DatasetError, list_pairs
+from reblur_plugin.data.images import ImageError, read_image, to_float, to_tensor
+from reblur_plugin.data.layouts import list_pairs
+from reblur_plugin.data.pairs import DatasetError, fingerprint, size
 
 
 class Draw(NamedTuple):
@@ -30,9 +30,14 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
     In the phase "train" items are random `gt_size` x `gt_size` patches, augmented; else whole images.
 
     Args:
-        opt: the option block: `layout` gopro | reds | folders | photographs, `dataroot` (or `dataroot_lq`,
-            `dataroot_gt`), `blur_key` (GOPRO), `gt_size`, `augment` nah | flip | none, `cache` (keep decoded images in
-            memory), `seed`; `name` and `phase` as everywhere in BasicSR.
+        opt: the option block: `layout` gopro | reds | hide | realblur | folders | photographs | packed, `dataroot` (or
+            `dataroot_lq`, `dataroot_gt`), `blur_key` (GOPRO), `meta_info_file` (RealBlur), `only` and `without` (names
+            of sequences), `gt_size`, `augment` nah | flip | none, `cache` (keep decoded images in memory), `seed`;
+            `name` and `phase` as everywhere in BasicSR.
+
+    Attributes:
+        pairs: all of them, in the order of their names.
+        blur_kind: "blur_gamma", "blur", "reds", ...; see `list_pairs`.
 
     Raises:
         DatasetError: if the files aren't what the layout says or a key is wrong.
@@ -42,6 +47,8 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
         self.opt = opt
         self.training = opt.get("phase") == "train"
         self.pairs = list_pairs(opt)
+        self.blur_kind = self.pairs[0].kind
+        self._fingerprint: str | None = None
         self.gt_size: Any = opt.get("gt_size")
         self.seed = opt.get("seed", 0)
         augment = opt.get("augment", "nah" if self.training else "none")
@@ -52,7 +59,8 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
             raise DatasetError(f"gt_size: expected the side of a training patch such as 256, got {self.gt_size!r}")
         if self.training and self.pairs[0].sharp is None:
             raise DatasetError("layout: training needs sharp images; photographs have none")
-        self._cache: dict[int, tuple[Pixels, Pixels]] | None = {} if opt.get("cache") else None
+        self._cache: dict[int, tuple[Any, Any]] | None = {} if opt.get("cache") else None
+        logging.getLogger("basicsr").info("%s: %s", opt.get("name", "data"), self.describe())
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -74,38 +82,38 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
             patch = random_crop(stored, self.gt_size, rng)  # before floats are made of whole images
             blurry, sharp = self.augment((to_float(patch[0]), to_float(patch[1])), rng)
         else:
-            blurry, sharp = to_float(stored[0]), to_float(stored[1])
+            blurry, sharp = to_float(stored[0][:]), to_float(stored[1][:])
         return item | {"lq": to_tensor(blurry), "gt": to_tensor(sharp), "gt_path": str(pair.sharp)}
+
+    def describe(self) -> str:
+        """Return what was found, for the log: pairs, sequences, layout, kind of blur, fingerprint."""
+        sequences = len({pair.sequence for pair in self.pairs} - {""})
+        parts = [f"{len(self.pairs)} pairs" if self.pairs[0].sharp else f"{len(self.pairs)} photographs"]
+        parts += [f"{sequences} sequence{'s' if sequences > 1 else ''}"] if sequences else []
+        parts += [f"layout {self.opt.get('layout', 'gopro')}", f"blur kind {self.blur_kind}"]
+        return ", ".join([*parts, f"fingerprint {self.fingerprint()}"])
 
     def fingerprint(self) -> str:
         """Return a hash over the names and sizes of all files: it tells whether two runs saw the same data."""
-        digest = hashlib.sha256()
-        for pair in self.pairs:
-            for path in (pair.blurry, pair.sharp):
-                digest.update(f"{pair.name} {path.name} {_bytes(path)}\n".encode() if path else b"-")
-        return digest.hexdigest()[:16]
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.pairs)
+        return self._fingerprint
 
     def _rng(self, draw: int | Draw) -> np.random.Generator:
         if isinstance(draw, Draw):
             return np.random.default_rng((self.seed, draw.number))
         return np.random.default_rng(int(torch.randint(2**62, (1,))))
 
-    def _read(self, index: int) -> tuple[Pixels, Pixels]:
+    def _read(self, index: int) -> tuple[Any, Any]:
         if self._cache is not None and index in self._cache:
             return self._cache[index]
-        pair = self.pairs[index]
-        assert pair.sharp is not None
-        blurry, sharp = decode_image(pair.blurry), decode_image(pair.sharp)
-        if blurry.shape != sharp.shape:
-            raise ImageError(
-                f"{pair.blurry}: expected the size of its sharp partner {_size(sharp)}, got {_size(blurry)}; "
-                "unzip the data set again or remove the pair"
-            )
-        if self.training and min(blurry.shape[:2]) < self.gt_size:
-            raise ImageError(f"{pair.blurry}: {_size(blurry)} is smaller than gt_size {self.gt_size}; lower gt_size")
+        images = self.pairs[index].images()
+        if self.training and min(images[0].shape[:2]) < self.gt_size:
+            found = f"{self.pairs[index].blurry}: {size(images[0])}"
+            raise ImageError(f"{found} is smaller than gt_size {self.gt_size}; lower gt_size")
         if self._cache is not None:
-            self._cache[index] = (blurry, sharp)
-        return blurry, sharp
+            self._cache[index] = images
+        return images
 
 
 class DrawSampler(Sampler[Draw]):
@@ -135,19 +143,8 @@ class DrawSampler(Sampler[Draw]):
             number += self.stride
 
 
-def _bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise ImageError(f"{path}: expected an image, but it can't be read ({error.strerror})") from error
-
-
 class IndexSampler(DrawSampler):
     """The same stream for other data set classes: plain indices, whose randomness is the class's own."""
 
     def __iter__(self) -> Iterator[Any]:
         return (draw.image for draw in super().__iter__())
-
-
-def _size(image: np.ndarray[Any, Any]) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from reblur_plugin.data.layouts import DatasetError, Pair, gopro_pairs, list_pairs
+from reblur_plugin.data.layouts import gopro_pairs, list_pairs
+from reblur_plugin.data.pairs import DatasetError, Pair
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -18,7 +23,7 @@ def touch(root: Path, *names: str) -> Path:
     return root
 
 
-def refusal(options: dict[str, str]) -> str:
+def refusal(options: dict[str, Any]) -> str:
     with pytest.raises(DatasetError) as caught:
         list_pairs(options)
     return str(caught.value)
@@ -35,7 +40,8 @@ class TestPublishedData:
             "unknown_02/000001",
         ]
         sequence = root / "GOPR0384_11_00"
-        assert pairs[1] == Pair(pairs[1].name, sequence / "blur" / "000014.png", sequence / "sharp" / "000014.png")
+        blurry, sharp = (sequence / kind / "000014.png" for kind in ("blur", "sharp"))
+        assert pairs[1] == Pair("GOPR0384_11_00/000014", blurry, sharp, "blur")
 
     def test_blur_gamma_is_the_kind_that_gopro_gets_by_itself(self, shared: Path) -> None:
         pairs = list_pairs({"layout": "gopro", "dataroot": str(shared / "data" / "GOPRO_averaged" / "train")})
@@ -162,8 +168,8 @@ class TestFolders:
         touch(tmp_path, "in/b.png", "in/x/a.png", "out/b.jpg", "out/x/a.png")
         pairs = list_pairs({"layout": "folders", "dataroot_lq": f"{tmp_path}/in", "dataroot_gt": f"{tmp_path}/out"})
         assert pairs == [
-            Pair("b", tmp_path / "in" / "b.png", tmp_path / "out" / "b.jpg"),
-            Pair("x/a", tmp_path / "in" / "x" / "a.png", tmp_path / "out" / "x" / "a.png"),
+            Pair("b", tmp_path / "in" / "b.png", tmp_path / "out" / "b.jpg", "unknown"),
+            Pair("x/a", tmp_path / "in" / "x" / "a.png", tmp_path / "out" / "x" / "a.png", "unknown"),
         ]
 
     def test_two_images_of_one_name_are_refused(self, tmp_path: Path) -> None:
@@ -202,18 +208,210 @@ class TestPhotographs:
 
 class TestLayoutKeys:
     def test_an_unknown_layout_is_refused_with_the_known_ones(self) -> None:
-        message = "layout: expected one of gopro, reds, folders, photographs, got 'GoPro'"
+        message = "layout: expected one of gopro, reds, hide, realblur, folders, photographs, packed, got 'GoPro'"
         with pytest.raises(DatasetError, match=re.escape(message)):
             list_pairs({"layout": "GoPro", "dataroot": "x"})
 
-    @pytest.mark.parametrize("layout", ["gopro", "reds", "photographs"])
+    @pytest.mark.parametrize("layout", ["gopro", "reds", "hide", "photographs", "packed"])
     def test_a_missing_dataroot_is_named_with_its_layout(self, layout: str) -> None:
         assert refusal({"layout": layout}) == f"dataroot: missing; the layout {layout!r} needs this folder"
 
 
-def test_the_folder_above_train_and_test_is_told_from_a_sequence(tmp_path: Path) -> None:
-    for split in ("train", "test"):
-        (tmp_path / split / "SEQ" / "sharp").mkdir(parents=True)
-    assert refusal({"dataroot": str(tmp_path)}) == (
-        f"{tmp_path}: expected sequences, got train and test; point dataroot at one of these two"
+class TestWrongLevel:
+    """dataroot a level or two off: the message names the folder to give."""
+
+    GOPRO = "expected the sequences of GOPRO_Large (SEQUENCE/blur_gamma, SEQUENCE/sharp), found none; set dataroot to "
+    REDS = "expected REDS' train_blur or val_blur, found none; set dataroot to "
+
+    @pytest.fixture
+    def gopro(self, tmp_path: Path) -> Path:
+        names = (f"{part}/SEQ/{kind}/1.png" for part in ("test", "train") for kind in ("blur_gamma", "sharp"))
+        return touch(tmp_path / "datasets" / "GOPRO_Large", *names)
+
+    @pytest.mark.parametrize("above", [".", ".."])
+    def test_gopro_one_or_two_levels_too_high(self, gopro: Path, above: str) -> None:
+        root = (gopro / above).resolve()
+        assert refusal({"dataroot": str(root)}) == f"{root}: {self.GOPRO}{gopro}/test or {gopro}/train"
+
+    @pytest.mark.parametrize("inside", ["SEQ", "SEQ/sharp", "SEQ/blur_gamma"])
+    def test_gopro_inside_a_sequence(self, gopro: Path, inside: str) -> None:
+        root = gopro / "train" / inside
+        assert refusal({"dataroot": str(root)}) == f"{root}: {self.GOPRO}{gopro}/train"
+
+    @pytest.mark.parametrize("inside", [".", "train/train_blur", "train/train_blur/000"])
+    def test_reds_off_by_a_level_or_two(self, tmp_path: Path, inside: str) -> None:
+        touch(tmp_path, "train/train_blur/000/0.png", "train/train_sharp/000/0.png")
+        root = (tmp_path / inside).resolve()
+        assert refusal({"layout": "reds", "dataroot": str(root)}) == f"{root}: {self.REDS}{tmp_path}/train"
+
+    @pytest.mark.parametrize("inside", [".", "GT", "test/test-close-ups"])
+    def test_hide_off_by_a_level(self, tmp_path: Path, inside: str) -> None:
+        touch(tmp_path, "test/test-close-ups/1.png", "GT/1.png")
+        root = (tmp_path / inside).resolve()
+        message = refusal({"layout": "hide", "dataroot": str(root)})
+        assert message.startswith(f"{root}: expected HIDE_dataset's train or test, with GT beside it")
+        assert message.endswith(f"; set dataroot to {tmp_path}/test")
+
+    def test_where_nothing_fits_nothing_is_proposed(self, tmp_path: Path) -> None:
+        root = touch(tmp_path / "a" / "b" / "c", "d/1.png")
+        assert refusal({"dataroot": str(root)}) == f"{root}/d: expected a folder 'blur_gamma', found no other; " + (
+            "unzip it again"
+        )
+
+
+class TestHidden:
+    def test_images_in_hidden_folders_are_passed_over(self, tmp_path: Path) -> None:
+        touch(tmp_path, "a/1.png", "a/.thumbnails/1.png", ".cache/2.png")
+        assert [pair.name for pair in list_pairs({"layout": "photographs", "dataroot": str(tmp_path)})] == ["a/1"]
+
+    def test_a_folder_that_cannot_be_read_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        touch(tmp_path, "a/1.png", "b/1.png")
+        scandir = os.scandir
+
+        def refuse(folder: str) -> Any:
+            if str(folder).endswith("b"):
+                raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+            return scandir(folder)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        assert refusal({"layout": "photographs", "dataroot": str(tmp_path)}) == (
+            f"{tmp_path}/b: this folder can't be read (Permission denied)"
+        )
+
+
+class TestHide:
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        names = ("train/a.png", "test/test-close-ups/b.png", "test/test-long-shot/c.png")
+        return touch(tmp_path, *names, "GT/a.png", "GT/b.png", "GT/c.png", "train.txt")
+
+    def test_both_parts_find_their_partners_in_gt(self, root: Path) -> None:
+        train = list_pairs({"layout": "hide", "dataroot": str(root / "train")})
+        assert train == [Pair("a", root / "train" / "a.png", root / "GT" / "a.png", "hide")]
+        test = list_pairs({"layout": "hide", "dataroot": str(root / "test")})
+        assert [(pair.name, pair.sharp) for pair in test] == [
+            ("test-close-ups/b", root / "GT" / "b.png"),
+            ("test-long-shot/c", root / "GT" / "c.png"),
+        ]
+
+    def test_an_image_without_partner_is_named(self, root: Path) -> None:
+        (root / "GT" / "c.png").unlink()
+        assert refusal({"layout": "hide", "dataroot": str(root / "test")}) == (
+            f"{root}/test/test-long-shot/c.png: no partner of that name in {root}/GT; unzip again or remove it"
+        )
+
+    def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:
+        assert refusal({"layout": "hide", "dataroot": f"{tmp_path}/none"}) == (
+            f"{tmp_path}/none: no such folder; expected HIDE_dataset's train or test, with GT beside it"
+        )
+
+
+class TestRealBlur:
+    FOLDER = "RealBlur-J_ECC_IMCORR_centroid_itensity_ref"
+
+    @pytest.fixture
+    def line(self) -> Callable[[str, int], str]:
+        """A line as in the published lists, which end in a space."""
+        return lambda scene, number: (
+            f"{self.FOLDER}/{scene}/gt/gt_{number}.png {self.FOLDER}/{scene}/blur/blur_{number}.png \n"
+        )
+
+    @pytest.fixture
+    def root(self, tmp_path: Path, line: Callable[[str, int], str]) -> Path:
+        touch(tmp_path, *line("scene183", 7).split(), *line("scene010", 2).split())
+        (tmp_path / "RealBlur_J_train_list.txt").write_text(line("scene183", 7) + line("scene010", 2) + "\n")
+        return tmp_path
+
+    @staticmethod
+    def options(root: Path, lines: str = "RealBlur_J_train_list.txt") -> dict[str, str]:
+        return {"layout": "realblur", "dataroot": str(root), "meta_info_file": lines}
+
+    def test_the_list_names_the_sharp_image_first(self, root: Path) -> None:
+        scene = root / self.FOLDER / "scene010"
+        first, second = list_pairs(self.options(root))
+        assert first == Pair(
+            "scene010/blur/blur_2", scene / "blur" / "blur_2.png", scene / "gt" / "gt_2.png", "realblur"
+        )
+        assert second.name == "scene183/blur/blur_7"
+        assert second.sequence == "scene183"
+
+    def test_a_missing_list_is_named_with_those_that_are_there(self, root: Path) -> None:
+        assert refusal(self.options(root, "train.txt")) == (
+            f"{root}/train.txt: expected a list of pairs (No such file or directory); "
+            "lists here: RealBlur_J_train_list.txt"
+        )
+        options = self.options(root)
+        del options["meta_info_file"]
+        assert refusal(options) == "meta_info_file: missing; the layout 'realblur' needs this file"
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("a.png\n", ", line 1: expected a sharp and a blurry image, got 'a.png'"),
+            ("\n", ": expected a list of pairs, found none; download it again"),
+        ],
+    )
+    def test_a_list_that_is_none_is_refused(self, root: Path, text: str, message: str) -> None:
+        (root / "other_list.txt").write_text(text)
+        assert refusal(self.options(root, "other_list.txt")) == f"{root}/other_list.txt{message}"
+
+    def test_a_line_given_twice_is_refused(self, root: Path, line: Callable[[str, int], str]) -> None:
+        (root / "twice_list.txt").write_text(line("scene010", 2) * 2)
+        assert refusal(self.options(root, "twice_list.txt")) == (
+            f"{root}/twice_list.txt, line 2: {self.FOLDER}/scene010/blur/blur_2.png is named twice; "
+            "remove one of the lines"
+        )
+
+    @pytest.mark.parametrize("kind", ["gt", "blur"])
+    def test_a_missing_image_is_named_with_its_line(self, root: Path, kind: str) -> None:
+        image = root / self.FOLDER / "scene010" / kind / f"{kind}_2.png"
+        image.unlink()
+        assert refusal(self.options(root)) == (
+            f"{image}: no such file, but RealBlur_J_train_list.txt names it in line 2; unzip it again"
+        )
+
+
+class TestHoldOut:
+    @pytest.fixture
+    def gopro(self, tmp_path: Path) -> dict[str, Any]:
+        names = (
+            f"GOPR{name}/{kind}/{frame}.png" for name in "abc" for kind in ("blur_gamma", "sharp") for frame in "12"
+        )
+        return {"dataroot": str(touch(tmp_path, *names))}
+
+    def names(self, options: dict[str, Any]) -> list[str]:
+        return sorted({pair.sequence for pair in list_pairs(options)})
+
+    def test_training_and_validation_part_a_data_set(self, gopro: dict[str, Any]) -> None:
+        held = ["GOPRb"]
+        assert self.names({**gopro, "only": held}) == held
+        assert self.names({**gopro, "without": held}) == ["GOPRa", "GOPRc"]
+        both = list_pairs({**gopro, "only": held}) + list_pairs({**gopro, "without": held})
+        assert sorted(pair.name for pair in both) == [pair.name for pair in list_pairs(gopro)]
+
+    def test_both_keys_together_leave_what_one_names_and_the_other_does_not(self, gopro: dict[str, Any]) -> None:
+        assert self.names({**gopro, "only": ["GOPRa", "GOPRb"], "without": ["GOPRb"]}) == ["GOPRa"]
+
+    def test_reds_has_clips(self, tmp_path: Path) -> None:
+        touch(tmp_path, *(f"val_{kind}/{clip}/0.png" for kind in ("blur", "sharp") for clip in ("000", "001")))
+        assert self.names({"layout": "reds", "dataroot": str(tmp_path), "without": ["000"]}) == ["001"]
+
+    @pytest.mark.parametrize("key", ["only", "without"])
+    def test_an_unknown_sequence_is_refused_with_the_nearest(self, gopro: dict[str, Any], key: str) -> None:
+        assert refusal({**gopro, key: ["GOPRd"]}).startswith(f"{key}: no sequence 'GOPRd'; did you mean GOPR")
+
+    def test_where_nothing_is_left_it_says_so(self, gopro: dict[str, Any]) -> None:
+        assert refusal({**gopro, "only": ["GOPRa"], "without": ["GOPRa"]}) == (
+            "only, without: expected a sequence to be left, got none; name fewer under without"
+        )
+
+    def test_a_data_set_without_sequences_has_none_to_hold_out(self, tmp_path: Path) -> None:
+        options = {"layout": "photographs", "dataroot": str(touch(tmp_path, "1.png")), "without": ["a"]}
+        assert refusal(options) == "without: expected names of sequences, but this data set has none; remove without"
+
+
+def test_the_block_that_asks_for_another_blur_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "SEQ/blur/1.png", "SEQ/sharp/1.png")
+    assert refusal({"dataroot": str(tmp_path), "name": "val"}) == (
+        f"{tmp_path}/SEQ: expected a folder 'blur_gamma', found blur; set blur_key to one of them (data set val)"
     )

@@ -19,7 +19,7 @@ host.prepare()
 
 from basicsr.losses import build_loss  # noqa: E402 - after host.prepare()
 
-ORDERS = ("reblur_first", "deblur_first")
+ORDERS = ("reblur_first", "deblur_first", "simultaneous")
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 Built = TypeVar("Built")
 
@@ -32,7 +32,7 @@ class ReblurTerms:
         loss_weight: lambda of Eq. 6.
         sharp_weight: weight of L_Sharp in Eq. 4 by iteration (D10).
         sharp_reference: what L_Sharp preserves (Table 4).
-        order: which network is updated first on a batch (D9).
+        order: which network is updated first on a batch (D9), or that none is (D39).
     """
 
     loss_weight: float = 1.0

@@ -15,10 +15,7 @@ Without `network_r` M_D is trained by L_1 (and VGG, Adv) alone. All networks hav
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -26,20 +23,9 @@ from torch import Tensor, nn
 
 from reblur_plugin import checkpoints, host
 from reblur_plugin.core.adapt import Adaptation, AdaptConfig, adapt
-from reblur_plugin.core.objectives import (
-    SharpReference,
-    blur_loss,
-    collapse_indicator,
-    deblurring_module_loss,
-    finest,
-    frozen,
-    reblur_loss,
-    reblurring_module_loss,
-    sharp_loss,
-    sharp_reference_image,
-)
-from reblur_plugin.models.criteria import Criteria, ReblurTerms, built
-from reblur_plugin.models.stored_model import StoredModel
+from reblur_plugin.core.objectives import finest
+from reblur_plugin.models.criteria import Criteria, built
+from reblur_plugin.models.joint_training import JointlyTrainedModel
 from reblur_plugin.models.updater import ReblurModelError, Updater
 from reblur_plugin.models.validation import validate
 from reblur_plugin.models.watch import CollapseWatch, FiniteWatch
@@ -52,30 +38,15 @@ from basicsr.utils import get_root_logger  # noqa: E402
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@dataclass
-class Part:
-    """A part of a batch; with `accumulate` 1 it is the batch.
-
-    Attributes:
-        blurry, sharp: B and S.
-        output: M_D(B) with its graph, until M_D has been updated by it.
-        deblurred: L without graph.
-    """
-
-    blurry: Tensor
-    sharp: Tensor
-    output: Any = None
-    deblurred: Any = None
-
-
-class ReblurModel(StoredModel):
+class ReblurModel(JointlyTrainedModel):
     """Trains M_D by L_D (Eq. 6) and M_R by L_R (Eq. 4), alternately on each batch; tests and adapts M_D.
 
     `train: reblur_opt` holds `loss_weight` (lambda, 1), `sharp_reference` (pseudo | real | none, Table 4),
-    `sharp_weight` (1, or a schedule [[iteration, weight], ...]; D10) and `order` (reblur_first | deblur_first; D9).
-    Further keys of `train`: `amp` (bf16, fp16 or auto: bf16 where it is fast), `channels_last` (true is faster on most
-    devices), `accumulate` (compute a batch in so many parts), `grad_clip` (limits the norm of each network's gradient),
-    `freeze_deblur_net` (train M_R alone: Table 1), `ema_decay` as in BasicSR.
+    `sharp_weight` (1, or a schedule [[iteration, weight], ...]; D10) and `order` (reblur_first | deblur_first, D9 |
+    simultaneous, D39). Further keys of `train`: `amp` (bf16, fp16 or auto: bf16 where it is fast), `channels_last`
+    (true is faster on most devices), `compile` (by torch.compile; D40), `accumulate` (compute a batch in so many
+    parts), `grad_clip` (limits the norm of each network's gradient), `freeze_deblur_net` (train M_R alone: Table 1),
+    `ema_decay` as in BasicSR.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -89,6 +60,7 @@ class ReblurModel(StoredModel):
         self.log_dict: dict[str, Tensor] = {}
         self.gt: Any = None
         self.iteration = 0
+        self.is_compiled = False
         if self.is_train:
             self.init_training_settings()
         val = opt.get("val") or {}
@@ -106,6 +78,9 @@ class ReblurModel(StoredModel):
             self._init_average()
         self.criteria = Criteria.build(train, self.device)
         self._check_losses()
+        self.is_compiled = bool(train.get("compile"))
+        if self.is_compiled:
+            self._compile()
         self.finite, self.collapse = FiniteWatch(self.device), CollapseWatch()
         networks = {"g": None if self.frozen_g else self.net_g, "r": self.net_r, "d": self.net_d}
         self.updaters = {
@@ -115,6 +90,18 @@ class ReblurModel(StoredModel):
         }
         self.optimizers = [updater.optimizer for updater in self.updaters.values()]
         self.schedulers = [updater.scheduler for updater in self.updaters.values()]
+
+    def _compile(self) -> None:
+        """Let torch.compile translate what is trained, in place: names of weights stay as they are (D40)."""
+        for label, network in (("g", self.net_g), ("r", self.net_r), ("d", self.net_d)):
+            # Two gradients are taken of one graph of M_R then, and a compiled graph makes all of them each time.
+            is_shared = label == "r" and network is not None and self.terms.order == "simultaneous"
+            if network is not None and not is_shared:
+                self.get_bare_model(network).compile(dynamic=False)
+
+    def _uncompiled(self) -> AbstractContextManager[Any]:
+        """Return the context of validation: photographs come in sizes that aren't worth a translation each."""
+        return torch.compiler.set_stance("force_eager") if self.is_compiled else nullcontext()
 
     def _amp_dtype(self, amp: str | None) -> torch.dtype | None:
         """Return the low precision that `train: amp` names; "auto" takes bf16 where the device has units for it."""
@@ -141,12 +128,6 @@ class ReblurModel(StoredModel):
             raise ReblurModelError(
                 "train: freeze_deblur_net: trains M_R on a trained M_D; give reblur_opt and path: pretrain_network_g"
             )
-
-    @property
-    def terms(self) -> ReblurTerms:
-        """How L_R and L_Reblur are used; where there is no M_R, nobody asks."""
-        assert self.criteria.reblur is not None
-        return self.criteria.reblur
 
     def _build(self, label: str) -> nn.Module:
         network = built(f"network_{label}", build_network, self.opt[f"network_{label}"])
@@ -182,133 +163,6 @@ class ReblurModel(StoredModel):
 
     def _to_device(self, images: Tensor) -> Tensor:
         return images.to(self.device, non_blocking=True, memory_format=self.memory_format)
-
-    def optimize_parameters(self, current_iter: int) -> None:
-        """Update M_D and M_R (and the discriminator) once, by the batch at hand.
-
-        L = M_D(B) is computed once, unless a batch comes in parts and M_R goes first: then M_D's graphs wouldn't all
-        fit, so each part's is made when M_D's turn comes.
-        """
-        self.iteration = current_iter
-        self.log_dict = {}
-        count = self.opt["train"].get("accumulate", 1)
-        parts = [Part(*images) for images in zip(self.lq.chunk(count), self.gt.chunk(count), strict=True)]
-        opponents: list[Callable[[list[Part]], None]] = []
-        if self.net_r is not None:
-            opponents.append(self._update_reblur_net)
-        if self.net_d is not None:
-            opponents.append(self._update_discriminator)
-        own = [] if self.frozen_g else [self._update_deblur_net]
-        deblur_first = self.net_r is not None and self.terms.order == "deblur_first"
-        if opponents and own and len(parts) == 1:
-            self._deblur(parts[0])
-        for update in [*own, *opponents] if deblur_first else [*opponents, *own]:
-            update(parts)
-        if self.ema_decay > 0:
-            self.model_ema(self.ema_decay)
-
-    def _deblur(self, part: Part) -> None:
-        """Compute L with M_D's graph."""
-        with self._autocast():
-            part.output = self.net_g(part.blurry)
-        part.deblurred = finest(part.output).detach()
-
-    def _deblurred(self, part: Part) -> Tensor:
-        """Return L without graph, computed by the M_D of the moment if it isn't there yet."""
-        if part.deblurred is None:
-            with torch.no_grad(), self._autocast():
-                part.deblurred = finest(self.get_bare_model(self.net_g)(part.blurry))
-        return part.deblurred
-
-    def _update(self, label: str, parts: list[Part], loss_of: Callable[[Part], Tensor]) -> None:
-        """Step one network's weights along the mean gradient of its loss over the parts of a batch."""
-        updater = self.updaters[label]
-        updater.zero_grad()
-        for part in parts:
-            loss = loss_of(part) / len(parts)
-            self.finite.add(loss, self.iteration)
-            updater.backward(loss, is_last=part is parts[-1])
-        updater.step()
-
-    def _update_reblur_net(self, parts: list[Part]) -> None:
-        """Step theta_R along L_R = L_Blur + L_Sharp (Eq. 4); nothing of it reaches theta_D."""
-        weight = self.terms.sharp_weight(self.iteration)
-        reference: SharpReference = self.terms.sharp_reference if weight > 0 else "none"
-
-        def loss_of(part: Part) -> Tensor:
-            deblurred = self._deblurred(part)
-            with self._autocast():
-                preserved = sharp_reference_image(self.get_bare_model(self.net_g), part.sharp, reference)
-                l_blur = blur_loss(self.net_r, deblurred, part.blurry)
-                l_sharp = None if preserved is None else sharp_loss(self.net_r, preserved)
-            rho = collapse_indicator(l_blur, deblurred, part.blurry)
-            self.collapse.add(rho)
-            self._log(len(parts), l_r_blur=l_blur, l_r_sharp=l_sharp, rho=rho)
-            return reblurring_module_loss(l_blur, l_sharp, weight)
-
-        self._update("r", parts, loss_of)
-
-    def _update_deblur_net(self, parts: list[Part]) -> None:
-        """Step theta_D along L_D = L_1 + lambda L_Reblur (Eq. 6) + L_VGG + L_Adv; its opponents are held."""
-        opponents = {"r": self.net_r, "d": self.net_d}
-        bare = {label: self.get_bare_model(network) for label, network in opponents.items() if network is not None}
-        with ExitStack() as held:
-            for network in bare.values():
-                held.enter_context(frozen(network))
-            self._update("g", parts, partial(self._deblur_net_loss, bare=bare, count=len(parts)))
-
-    def _deblur_net_loss(self, part: Part, bare: dict[str, nn.Module], count: int) -> Tensor:
-        if part.output is None:
-            self._deblur(part)
-        output, part.output = part.output, None  # the graph goes with this function's end
-        deblurred = finest(output)
-        losses: dict[str, Tensor | None] = {}
-        with self._autocast():
-            if self.criteria.pixel:
-                losses["l_g_pix"] = self.criteria.pixel(output, part.sharp)
-            if self.criteria.perceptual:
-                found = self.criteria.perceptual(deblurred, part.sharp)  # BasicSR's: a pair, perceptual and style
-                losses["l_g_percep"], losses["l_g_style"] = found if isinstance(found, tuple) else (found, None)
-            if "d" in bare:
-                losses["l_g_gan"] = self.criteria.gan(bare["d"](deblurred), True, is_disc=False)
-            others = [loss for loss in losses.values() if loss is not None]
-            total = sum(others, start=deblurred.new_zeros((), dtype=torch.float32))
-            if "r" in bare:
-                l_reblur = reblur_loss(bare["r"], deblurred, part.sharp)
-                losses["l_g_reblur"] = l_reblur
-                total = deblurring_module_loss(total, l_reblur, self.terms.loss_weight)
-        self._log(count, **losses)
-        return total
-
-    def _update_discriminator(self, parts: list[Part]) -> None:
-        """Step the discriminator along its cross-entropy on S (real) and L (fake)."""
-
-        def loss_of(part: Part) -> Tensor:
-            deblurred = self._deblurred(part)
-            with self._autocast():
-                l_real = self.criteria.gan(self.net_d(part.sharp), True, is_disc=True)
-                l_fake = self.criteria.gan(self.net_d(deblurred), False, is_disc=True)
-            self._log(len(parts), l_d_real=l_real, l_d_fake=l_fake)
-            return l_real + l_fake
-
-        self._update("d", parts, loss_of)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)
-
-    @torch.no_grad()
-    def model_ema(self, decay: float = 0.999) -> None:
-        """Move the averaged M_D towards M_D; buffers are copied."""
-        network = self.get_bare_model(self.net_g)
-        torch._foreach_lerp_(list(self.net_g_ema.parameters()), list(network.parameters()), 1 - decay)
-        for averaged, buffer in zip(self.net_g_ema.buffers(), network.buffers(), strict=True):
-            averaged.copy_(buffer)
-
-    def _log(self, count: int, **values: Tensor | None) -> None:
-        """Add one part's share to the means over a batch of `count` parts."""
-        for name, value in values.items():
-            if value is not None:
-                self.log_dict[name] = self.log_dict.get(name, 0) + value.detach() / count
 
     def get_current_log(self) -> dict[str, float]:
         """Return this iteration's losses (means over the processes), rho, and all learning rates.
@@ -356,7 +210,7 @@ class ReblurModel(StoredModel):
         network = self.tested_net
         training = network.training
         network.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._uncompiled():
             deblurred = finest(network(blurry.to(self.device)))
         network.train(training)
         if deblurred.shape != blurry.shape:
@@ -373,14 +227,15 @@ class ReblurModel(StoredModel):
         network = self.get_bare_model(self.net_r)
         training = network.training
         network.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._uncompiled():
             reblurred = network(deblurred)
         network.train(training)
         return reblurred
 
     def adapt(self, blurry: Tensor) -> Adaptation:
         """Return Algorithm 1's result by the choices of `val: tta`."""
-        return adapt(self.tested_net, self.get_bare_model(self.net_r), blurry.to(self.device), self.tta)
+        with self._uncompiled():
+            return adapt(self.tested_net, self.get_bare_model(self.net_r), blurry.to(self.device), self.tta)
 
     def test(self) -> None:
         """Deblur the fed batch: BasicSR's call; the result is `self.output`."""

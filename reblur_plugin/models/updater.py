@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -48,11 +48,22 @@ class Updater:
         """Forget the last gradient, also what other losses left."""
         self.optimizer.zero_grad(set_to_none=True)
 
-    def backward(self, loss: Tensor, is_last: bool = True) -> None:
-        """Add the gradient of `loss`; processes exchange gradients once, at the last part of a batch."""
+    def exchange(self, is_last: bool) -> AbstractContextManager[None]:
+        """Return the context of one part of a batch: processes exchange gradients once, at the last part.
+
+        Forward passes belong inside too: it is there that PyTorch decides whether this part's backward exchanges.
+        """
         later = isinstance(self.network, nn.parallel.DistributedDataParallel) and not is_last
-        with self.network.no_sync() if later else nullcontext():  # type: ignore[operator]
-            self.scaler.scale(loss).backward()
+        return self.network.no_sync() if later else nullcontext()  # type: ignore[operator]
+
+    def backward(self, loss: Tensor, along: tuple[Tensor, Tensor] | None = None) -> None:
+        """Add the gradient of `loss` for this network's weights, and for no other leaf of its graph.
+
+        `along` is an image that this network made and a further gradient at it, scaled already.
+        """
+        roots = [(self.scaler.scale(loss), None)] if along is None or loss.requires_grad else []
+        images, gradients = zip(*roots, *([] if along is None else [along]), strict=True)
+        torch.autograd.backward(images, gradients, inputs=self.parameters)
 
     def step(self) -> None:
         """Clip the gradient and update the weights. Never waits for the device."""

@@ -113,6 +113,43 @@ class TestOneIteration:
         # a' = .9 + .1 (.5 + .25) = .975; L stays .45, S_hat = .975 * .8 = .78: r' = .5 + .1 (.45 + .78) = .623
         assert gains(step(options)) == pytest.approx((0.975, 0.623), rel=1e-6)
 
+    def test_simultaneous_gives_both_the_weights_from_before(self, options: dict[str, Any]) -> None:
+        options["train"]["reblur_opt"]["order"] = "simultaneous"
+        # M_D sees the old r: a' = .9 + .1 (.5 + .25) = .975; L_Sharp the old a: r' = .5 + .1 (.45 + .72) = .617
+        model = step(options)
+        assert gains(model) == pytest.approx((0.975, 0.617), rel=1e-6)
+        assert float(model.net_r.gain.grad) == pytest.approx(-1.17, rel=1e-6)
+        assert float(model.net_g.gain.grad) == pytest.approx(-0.75, rel=1e-6)
+        expected = {"l_r_blur": 0.275, "l_r_sharp": 0.36, "rho": 5.5, "l_g_pix": 0.35, "l_g_reblur": 0.5 * 0.35}
+        assert model.get_current_log() == pytest.approx(expected | {"lr_g": 0.1, "lr_r": 0.1}, rel=1e-5)
+
+    def test_simultaneous_weighs_and_scales_each_loss_by_its_own(self, options: dict[str, Any]) -> None:
+        options["train"] |= {"amp": "fp16", "reblur_opt": {"order": "simultaneous", "loss_weight": 2.0}}
+        model = ReblurModel(options)
+        model.updaters["g"].scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+        model.feed_data(batch())
+        model.optimize_parameters(1)
+        # a' = .9 + .1 (.5 + 2 * .25) = 1; the two scales, 4 and 1024, cancel
+        assert gains(model) == pytest.approx((1.0, 0.617), rel=1e-6)
+
+    def test_simultaneous_needs_no_other_loss_of_m_d(self, options: dict[str, Any]) -> None:
+        options["train"]["reblur_opt"]["order"] = "simultaneous"
+        del options["train"]["pixel_opt"]
+        # a' = .9 + .1 * .25
+        assert gains(step(options)) == pytest.approx((0.925, 0.617), rel=1e-6)
+
+    def test_simultaneous_with_a_discriminator_holds_it_in_m_ds_turn(self, options: dict[str, Any]) -> None:
+        options["network_d"] = {"type": "_Gain", "gain": 2.0}
+        options["train"]["reblur_opt"]["order"] = "simultaneous"
+        options["train"] |= {"optim_d": {"type": "SGD", "lr": 0.1}}
+        options["train"]["gan_opt"] = {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.001}
+        sigmoid = [1 / (1 + 2.718281828459045**-z) for z in (1.6, 0.9)]
+        d = 2 - 0.1 * (-(1 - sigmoid[0]) * 0.8 + sigmoid[1] * 0.45)
+        gan = 0.001 * -(1 - sigmoid[1]) * 2 * B  # by the discriminator of before
+        model = step(options)
+        assert model.net_d.gain.item() == pytest.approx(d, rel=1e-6)
+        assert gains(model) == pytest.approx((0.975 - 0.1 * gan, 0.617), rel=1e-6)
+
     def test_real_sharp_images_take_the_place_of_pseudo_sharp_ones(self, options: dict[str, Any]) -> None:
         options["train"]["reblur_opt"]["sharp_reference"] = "real"
         # r' = .5 + .1 (.45 + .8) = .625; a' = .9 + .1 (.5 + .3125) = .98125
@@ -214,7 +251,7 @@ class TestParts:
     def batch_of_four(self, rng: np.random.Generator) -> dict[str, Tensor]:
         return {key: torch.from_numpy(rng.random((4, 3, 8, 8), dtype=np.float32)) for key in ("lq", "gt")}
 
-    @pytest.mark.parametrize("order", ["reblur_first", "deblur_first"])
+    @pytest.mark.parametrize("order", ["reblur_first", "deblur_first", "simultaneous"])
     def test_parts_of_a_batch_give_the_same_step(
         self, options: dict[str, Any], batch_of_four: dict[str, Tensor], order: str
     ) -> None:
@@ -483,7 +520,10 @@ class TestRefusals:
         [
             ({"reblur_opt": None}, "reblur_opt and network_r belong together"),
             ({"gan_opt": {"type": "GANLoss", "gan_type": "vanilla"}}, "gan_opt and network_d belong together"),
-            ({"reblur_opt": {"order": "both"}}, "order: expected one of reblur_first, deblur_first, got 'both'"),
+            (
+                {"reblur_opt": {"order": "both"}},
+                "order: expected one of reblur_first, deblur_first, simultaneous, got 'both'",
+            ),
             ({"reblur_opt": {"sharp_reference": "S"}}, "sharp_reference: expected one of pseudo, real, none, got 'S'"),
             ({"reblur_opt": {"sharp_weight": [[5, 1], [2, 1]]}}, "sharp_weight: expected weights >= 0 at increasing"),
             ({"reblur_opt": {"lambda": 1}}, "reblur_opt: unknown key lambda; expected loss_weight"),

@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class ReblurError(ValueError):
     """`<what>: expected <x>, got <y>; <remedy>`."""
+
+
+class MetricError(ReblurError):
+    """A metric that can't be computed as the options ask, or scores that can't be written."""

@@ -159,7 +159,7 @@ def _check_adapted_steps(val: Options) -> list[str]:
         return []
     if tta is None:
         return ["val: adapted_steps: nothing is adapted; add val: tta"]
-    last = tta.get("steps") if isinstance(tta, dict) else None
+    last = tta.get("steps", 5) if isinstance(tta, dict) else None  # 5 is AdaptConfig's
     if not isinstance(last, int) or max(asked, default=0) <= last:
         return []
     return [f"val: adapted_steps: expected steps up to {last} (val: tta: steps), got {max(asked)}"]

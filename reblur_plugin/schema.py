@@ -102,7 +102,6 @@ _TRAIN: Schema = {
     "ema_decay": _entry("number", "a number from 0 to below 1", minimum=0, exclusiveMaximum=1),
     "amp": _choice("bf16", "fp16", "auto"),
     "channels_last": _FLAG,
-    "compile": _FLAG,
     "accumulate": _COUNT,
     "grad_clip": _WEIGHT,
     "freeze_deblur_net": _FLAG,
@@ -114,7 +113,7 @@ _TRAIN: Schema = {
             "loss_weight": _WEIGHT,
             "sharp_reference": _choice("pseudo", "real", "none"),
             "sharp_weight": _SHARP_WEIGHT,
-            "order": _choice("reblur_first", "deblur_first", "simultaneous"),
+            "order": _choice("reblur_first", "deblur_first"),
         }
     ),
     "scheduler": _SCHEDULER,
@@ -131,6 +130,7 @@ _VAL = {
     "input_metrics": _FLAG,
     "reblurred": _FLAG,
     "comparison": _FLAG,
+    "adapted_steps": {"type": "array", "items": _NATURAL, "title": "a list of steps such as [0, 1, 3, 5]"},
     "tta": _block(
         {
             "steps": _NATURAL,

@@ -226,6 +226,7 @@ class TestCheck:
                 "val:metrics:mine={type: my_metric}",
                 "val: metrics: mine: better: missing; say higher or lower, so that the best result is known",
             ),
+            ("val:adapted_steps=[0, 1]", "val: adapted_steps: nothing is adapted; add val: tta"),
             ("val:metrics:psnr:better=up", "val: metrics: psnr: better: expected higher or lower, got 'up'"),
             (
                 "datasets:train:layout=GoPro",
@@ -236,6 +237,12 @@ class TestCheck:
     )
     def test_values_that_make_no_sense_are_named(self, options: Options, entry: str, message: str) -> None:
         assert problems(override(options, [entry])) == message
+
+    @pytest.mark.parametrize(("tta", "last"), [("{steps: 3}", 3), ("{}", 5)])
+    def test_steps_are_asked_for_up_to_the_last(self, options: Options, tta: str, last: int) -> None:
+        check(override(options, [f"val:tta={tta}", f"val:adapted_steps=[0, {last}]"]), is_train=True)
+        message = f"val: adapted_steps: expected steps up to {last} (val: tta: steps), got {last + 1}"
+        assert problems(override(options, [f"val:adapted_steps=[{last + 1}, 1]"])) == message
 
     @pytest.mark.parametrize(
         ("lengths", "got"), [({"total_iter": 10, "total_epoch": 3}, "total_iter and total_epoch"), ({}, "none")]

@@ -16,15 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from reblur_plugin import checkpoints
-from reblur_plugin.errors import ReblurError
+from reblur_plugin.errors import MetricError
 
 Backbone = Literal["alex", "vgg", "squeeze"]
 _SMALLEST = 32  # below it the deepest layers of the backbones see nothing
 _LOGGER = logging.getLogger("basicsr")
-
-
-class MetricError(ReblurError):
-    """A metric that can't be computed here; the message says what it needs."""
 
 
 def reblur_lpips(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import inspect
-import io
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +17,10 @@ from tqdm import tqdm
 
 from reblur_plugin import host
 from reblur_plugin.data.images import to_uint8, write_image
-from reblur_plugin.errors import ReblurError
-from reblur_plugin.files import whole_file
+from reblur_plugin.errors import MetricError, ReblurError
+from reblur_plugin.models.journal import Entry, Journal
 from reblur_plugin.models.pictures import comparison
+from reblur_plugin.models.scores import BLURRY, DEBLURRED, REBLURRED, Scores, TraceRow, stage_after
 from reblur_plugin.rules import KNOWN_BETTER
 
 host.prepare()
@@ -35,86 +33,50 @@ if TYPE_CHECKING:
     from reblur_plugin.models.reblur_model import ReblurModel
 
 Image = NDArray[np.uint8]
-BLURRY, DEBLURRED, ADAPTED, REBLURRED = STAGES = ("blurry", "deblurred", "adapted", "reblurred")
-
-
-class MetricError(ReblurError):
-    """A metric that can't be computed as the options ask, or scores that can't be written."""
-
-
-@dataclass
-class Scores:
-    """Metric values by image and stage ("blurry", "deblurred", "adapted")."""
-
-    images: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-
-    def mean(self, stage: str, metric: str) -> float:
-        """Return a metric's mean over the images where it exists (NIQE is nan on small ones), nan if there is none."""
-        values = [image[stage][metric] for image in self.images.values() if metric in image.get(stage, {})]
-        finite = [value for value in values if not math.isnan(value)]
-        return math.fsum(finite) / len(finite) if finite else math.nan
-
-    def stages(self) -> list[str]:
-        """Return the stages that have scores, in their natural order."""
-        return [stage for stage in STAGES if any(stage in image for image in self.images.values())]
-
-    def table(self, metrics: Iterable[str]) -> str:
-        """Return the means as text, a row a stage."""
-        metrics = list(metrics)
-        lines = [f"{'':10s}" + "".join(f"{metric:>10s}" for metric in metrics)]
-        for stage in self.stages():
-            lines.append(f"{stage:10s}" + "".join(f"{self.mean(stage, metric):10.4f}" for metric in metrics))
-        return "\n".join(lines)
-
-    def write_csv(self, path: Path, metrics: Iterable[str]) -> None:
-        """Write one row for each image and stage.
-
-        Raises:
-            MetricError: if the disk refuses.
-        """
-        metrics = list(metrics)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["image", "stage", *metrics])
-        for name, stages in sorted(self.images.items()):
-            for stage, values in stages.items():
-                writer.writerow([name, stage, *(values.get(metric, "") for metric in metrics)])
-        try:
-            with whole_file(path) as file:
-                file.write(text.getvalue().encode())
-        except OSError as error:
-            raise MetricError(f"{path}: can't be written ({error.strerror}); free or change the disk") from error
 
 
 def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> Scores:
     """Score `model` on `dataset`, log the means, record the best ones, write pictures where asked.
 
-    Images are shared out to the processes, each once. Option keys under `val`: `metrics`, `best` (keep the networks
-    with the best value of this metric), `tta`, `input_metrics` (score the blurry input as well), `reblurred` (score
-    M_R(L) against the blurry input), `comparison` (a picture of all stages side by side), `suffix`, `pbar`.
+    Images are shared out to the processes, each once; in a test those that its journal knows aren't computed again.
+    Option keys under `val`: `metrics`, `best` (keep the networks with the best value of this metric on the first
+    validation set), `tta`, `adapted_steps` (score and show the image after these updates too), `input_metrics` (score
+    the blurry input as well), `reblurred` (score M_R(L) against the blurry input), `comparison` (a picture of all
+    stages side by side), `suffix`, `pbar`.
     """
-    opt = model.opt
-    metrics = metric_options(opt)
-    scores = Scores()
-    mine = range(opt.get("rank", 0), len(dataset), opt.get("world_size", 1))
+    opt, set_name = model.opt, dataset.opt["name"]
+    journal = Journal(Path(opt["path"]["journal"]), opt.get("rank", 0)) if opt["path"].get("journal") else None
+    entries: list[Entry] = _of_first_process(journal.entries(set_name) if journal else [])
+    done = {entry.index for entry in entries}
+    todo = [index for index in range(len(dataset)) if index not in done]
+    mine = todo[opt.get("rank", 0) :: opt.get("world_size", 1)]
     quiet = opt.get("rank", 0) != 0 or not opt["val"].get("pbar", not opt["is_train"])
-    for index in tqdm(mine, desc=dataset.opt["name"], unit="image", disable=quiet, leave=False):
-        item = dataset[index]
-        images = _stages(model, item["lq"][None])
-        sharp = to_uint8(item["gt"]) if "gt" in item else None
-        name = _name(item, dataset)
-        scored = [stage for stage in images if stage != BLURRY or opt["val"].get("input_metrics")]
-        scores.images[name] = {
-            # What M_R makes of L is measured by how well it brings back the blur (Table 1).
-            stage: _score(images[stage], images[BLURRY] if stage == REBLURRED else sharp, metrics)
-            for stage in scored
-        }
-        if save_img:
-            _write_pictures(opt, dataset.opt["name"], name, images, sharp, current_iter)
-    _gather(scores)
-    if metrics:
-        _report(model, dataset.opt["name"], scores, metrics, current_iter, tb_logger)
+    for index in tqdm(mine, desc=set_name, unit="image", disable=quiet, leave=False):
+        entries.append(_evaluate(model, dataset, index, current_iter if save_img else None))
+        if journal:
+            journal.add(set_name, entries[-1])
+    scores = Scores()
+    for entry in _of_all(entries):
+        scores.images[entry.name], scores.traces[entry.name] = entry.stages, entry.trace
+    _report(model, set_name, scores, current_iter, tb_logger)
     return scores
+
+
+def _evaluate(model: ReblurModel, dataset: Any, index: int, shown_as: int | str | None) -> Entry:
+    """Return what is known of one image; `shown_as` None writes no pictures."""
+    opt, item = model.opt, dataset[index]
+    images, trace = _stages(model, item["lq"][None])
+    sharp = to_uint8(item["gt"]) if "gt" in item else None
+    name = _name(item, dataset)
+    scores = {
+        # What M_R makes of L is measured by how well it brings back the blur (Table 1).
+        stage: _score(image, images[BLURRY] if stage == REBLURRED else sharp, metric_options(opt))
+        for stage, image in images.items()
+        if stage != BLURRY or opt["val"].get("input_metrics")
+    }
+    if shown_as is not None:
+        _write_pictures(opt, dataset.opt["name"], name, images, sharp, shown_as)
+    return Entry(index, name, scores, trace)
 
 
 def try_metrics(dataset: Any, opt: dict[str, Any]) -> None:
@@ -126,6 +88,7 @@ def try_metrics(dataset: Any, opt: dict[str, Any]) -> None:
     item = dataset[0]
     blurry = to_uint8(item["lq"])
     sharp = to_uint8(item["gt"]) if "gt" in item else None
+    _check_best(opt, dataset.opt["name"], sharp is not None)
     for name, options in metric_options(opt).items():
         try:
             scores = _score(blurry, sharp, {name: options})
@@ -143,6 +106,15 @@ def try_metrics(dataset: Any, opt: dict[str, Any]) -> None:
             )
 
 
+def _check_best(opt: dict[str, Any], set_name: str, has_sharp: bool) -> None:
+    best = opt["val"].get("best") if opt["is_train"] and set_name == _first_set(opt) else None
+    if best and not has_sharp and needs_reference(metric_options(opt)[best]["type"]):
+        raise MetricError(
+            f"val: best: {best} needs sharp images, and {set_name}, the first validation set, by which the best "
+            "networks are chosen, has none; put a set with sharp images first"
+        )
+
+
 def metric_options(opt: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return `val: metrics` with the direction of each metric filled in."""
     metrics = opt["val"].get("metrics") or {}
@@ -151,16 +123,24 @@ def metric_options(opt: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return metrics
 
 
-def _stages(model: ReblurModel, blurry: Tensor) -> dict[str, Image]:
-    """Return the input, M_D's result and, where asked for, the adapted one and M_R(L), as 8-bit RGB."""
+def _stages(model: ReblurModel, blurry: Tensor) -> tuple[dict[str, Image], list[TraceRow]]:
+    """Return the input, M_D's result and, where asked for, the adapted ones and M_R(L), as 8-bit RGB, and the trace."""
+    trace: list[TraceRow] = []
     if model.tta is None:
         results = {BLURRY: blurry, DEBLURRED: model.deblur(blurry)}
     else:
         adaptation = model.adapt(blurry)
-        results = {BLURRY: blurry, DEBLURRED: adaptation.initial, ADAPTED: adaptation.image}
+        last = len(adaptation.steps) - 1
+        results = {BLURRY: blurry, DEBLURRED: adaptation.initial}
+        for number in sorted({*model.opt["val"].get("adapted_steps", ()), last} - {0}):
+            results[stage_after(number, last)] = adaptation.image if number == last else adaptation.after(number)
+        trace = [
+            TraceRow(step.number, stage_after(step.number, last), step.loss, step.change, None)
+            for step in adaptation.steps
+        ]
     if model.opt["val"].get("reblurred"):
         results[REBLURRED] = model.reblur(results[DEBLURRED])
-    return {stage: to_uint8(image) for stage, image in results.items()}
+    return {stage: to_uint8(image) for stage, image in results.items()}, trace
 
 
 def _name(item: dict[str, Any], dataset: Any) -> str:
@@ -201,43 +181,75 @@ def _write_pictures(
     else:
         suffix = opt["val"].get("suffix")
         stem = folder / dataset / (f"{name}_{suffix}" if suffix else name)
-    write_image(stem.with_name(f"{stem.name}.png"), images[DEBLURRED])
-    if ADAPTED in images:
-        write_image(stem.with_name(f"{stem.name}_adapted.png"), images[ADAPTED])
+    for stage in images.keys() - {BLURRY}:
+        ending = "" if stage == DEBLURRED else f"_{stage}"
+        write_image(stem.with_name(f"{stem.name}{ending}.png"), images[stage])
     if opt["val"].get("comparison"):
         panels = images | ({"sharp": sharp} if sharp is not None else {})
         write_image(stem.with_name(f"{stem.name}_comparison.png"), comparison(panels))
 
 
-def _gather(scores: Scores) -> None:
-    """Give every process the scores of all."""
+def _of_first_process(entries: list[Entry]) -> list[Entry]:
+    """Return what the first process has: all must share out the same images, and none may note one before that."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        shares: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(shares, scores.images)
-        scores.images = {name: values for share in shares for name, values in share.items()}
+        shared: list[Any] = [entries]
+        torch.distributed.broadcast_object_list(shared)
+        return list(shared[0])
+    return entries
 
 
-def _report(
-    model: ReblurModel,
-    dataset: str,
-    scores: Scores,
-    metrics: dict[str, dict[str, Any]],
-    current_iter: int | str,
-    tb_logger: Any,
-) -> None:
-    model._initialize_best_metric_results(dataset)
-    for metric in metrics:
-        model._update_best_metric_result(dataset, metric, scores.mean(DEBLURRED, metric), current_iter)
-        if tb_logger:
-            for stage in scores.stages():
-                name = metric if stage == DEBLURRED else f"{metric}_{stage}"
-                tb_logger.add_scalar(f"metrics/{dataset}/{name}", scores.mean(stage, metric), current_iter)
-    best = model.best_metric_results[dataset]
-    chosen = model.opt["val"].get("best")
-    if model.opt["is_train"] and chosen and best[chosen]["iter"] == current_iter and model.opt.get("rank", 0) == 0:
-        model.save_networks("best")
-    bests = ", ".join(f"{metric} {best[metric]['val']:.4f} @ {best[metric]['iter']}" for metric in metrics)
-    note = f"\nBest: {bests}" if model.opt["is_train"] else ""
-    get_root_logger().info(f"{dataset}, {len(scores.images)} images\n{scores.table(metrics)}{note}")
-    if not model.opt["is_train"] and model.opt.get("rank", 0) == 0:
-        scores.write_csv(Path(model.opt["path"]["log"]) / f"{dataset}.csv", metrics)
+def _of_all(entries: list[Entry]) -> list[Entry]:
+    """Return the entries of all processes, each image once, in the order of the data set."""
+    shares: list[list[Entry]] = [entries]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        shares = [[] for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather_object(shares, entries)
+    by_index = {entry.index: entry for share in shares for entry in share}
+    return [by_index[index] for index in sorted(by_index)]
+
+
+def _report(model: ReblurModel, dataset: str, scores: Scores, current_iter: int | str, tb_logger: Any) -> None:
+    """Log the means, keep the best ones in training, write the CSV files of a test."""
+    opt, metrics, is_first_process = model.opt, metric_options(model.opt), model.opt.get("rank", 0) == 0
+    found = [metric for metric in metrics if metric in scores.metrics()]
+    note = ""
+    if opt["is_train"] and metrics:
+        best = _keep_best(model, dataset, {metric: scores.mean(DEBLURRED, metric) for metric in found}, current_iter)
+        chosen = opt["val"].get("best")
+        is_best = chosen in best and best[chosen]["iter"] == current_iter and dataset == _first_set(opt)
+        if is_best and is_first_process:
+            model.save_networks("best")
+        bests = ", ".join(f"{metric} {value['val']:.4f} @ {value['iter']}" for metric, value in best.items())
+        note = f"\nBest: {bests}" if bests else ""
+    if tb_logger:
+        for stage, metric in product(scores.stages(), found):
+            name = metric if stage == DEBLURRED else f"{metric}_{stage}"
+            if not math.isnan(mean := scores.mean(stage, metric)):
+                tb_logger.add_scalar(f"metrics/{dataset}/{name}", mean, current_iter)
+    if metrics:
+        get_root_logger().info(f"{dataset}, {len(scores.images)} images\n{scores.table()}{note}")
+    if not opt["is_train"] and is_first_process:
+        folder = Path(opt["path"]["log"])
+        if metrics:
+            scores.write_csv(folder / f"{dataset}.csv", metrics)
+        if any(scores.traces.values()):
+            scores.write_trace(folder / f"{dataset}_trace.csv", metrics)
+
+
+def _keep_best(model: ReblurModel, dataset: str, means: dict[str, float], current_iter: int | str) -> dict[str, Any]:
+    """Return the best means of a data set with their iterations; one that is nan is never the best."""
+    if not hasattr(model, "best_metric_results"):
+        model.best_metric_results = {}
+    best: dict[str, Any] = model.best_metric_results.setdefault(dataset, {})
+    for metric, mean in means.items():
+        better = metric_options(model.opt)[metric]["better"]
+        older = best.get(metric, {"val": math.nan})["val"]
+        improves = math.isnan(older) or (mean >= older if better == "higher" else mean <= older)
+        if improves and not math.isnan(mean):
+            best[metric] = {"better": better, "val": mean, "iter": current_iter}
+    return best
+
+
+def _first_set(opt: dict[str, Any]) -> str:
+    """Return the name of the first validation set, on which `val: best` counts."""
+    return next(block["name"] for block in opt["datasets"].values() if block["phase"] != "train")

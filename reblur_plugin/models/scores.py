@@ -1,0 +1,109 @@
+"""Scores of a data set: by image and stage, in the mean, as a table for people and as CSV files for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reblur_plugin.errors import MetricError
+from reblur_plugin.files import whole_file
+
+BLURRY, DEBLURRED, ADAPTED, REBLURRED = "blurry", "deblurred", "adapted", "reblurred"
+
+
+def stage_after(number: int, steps: int) -> str:
+    """Return what the image after `number` of `steps` updates is called: deblurred, adapted_1, ..., adapted."""
+    if number == 0:
+        return DEBLURRED
+    return ADAPTED if number == steps else f"{ADAPTED}_{number}"
+
+
+@dataclass
+class TraceRow:
+    """One step of an image's adaptation: see `core.adapt.AdaptStep`."""
+
+    step: int
+    stage: str
+    loss: float | None
+    change: float
+    seconds: float | None = None
+
+
+@dataclass
+class Scores:
+    """What is known of the images of a data set: metric values by image and stage, steps of adaptation by image."""
+
+    images: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    traces: dict[str, list[TraceRow]] = field(default_factory=dict)
+
+    def mean(self, stage: str, metric: str) -> float:
+        """Return a metric's mean over the images where it exists (NIQE is nan on small ones), nan if there is none."""
+        values = [image[stage][metric] for image in self.images.values() if metric in image.get(stage, {})]
+        finite = [value for value in values if not math.isnan(value)]
+        return math.fsum(finite) / len(finite) if finite else math.nan
+
+    def stages(self) -> list[str]:
+        """Return the stages that there are, in their natural order."""
+        return list(dict.fromkeys(stage for image in self.images.values() for stage in image))
+
+    def metrics(self) -> list[str]:
+        """Return the metrics that some image has: photographs without sharp partners lack most."""
+        stages = [values for image in self.images.values() for values in image.values()]
+        return list(dict.fromkeys(metric for values in stages for metric in values))
+
+    def table(self) -> str:
+        """Return the means as text, a row a stage; "-" where there is none."""
+        stages, metrics = self.stages(), self.metrics()
+        width = max(map(len, [*stages, " " * 10]))
+        lines = [f"{'':{width}s}" + "".join(f" {metric:>9s}" for metric in metrics)]
+        for stage in stages:
+            means = (self.mean(stage, metric) for metric in metrics)
+            cells = (f" {'-':>9s}" if math.isnan(mean) else f" {mean:9.4f}" for mean in means)
+            lines.append(f"{stage:{width}s}" + "".join(cells))
+        return "\n".join(lines)
+
+    def write_csv(self, path: Path, metrics: Iterable[str]) -> None:
+        """Write one row for each image and stage.
+
+        Raises:
+            MetricError: if the disk refuses.
+        """
+        metrics = list(metrics)
+        rows = [
+            [name, stage, *(values.get(metric, "") for metric in metrics)]
+            for name, stages in sorted(self.images.items())
+            for stage, values in stages.items()
+        ]
+        _write_rows(path, ["image", "stage", *metrics], rows)
+
+    def write_trace(self, path: Path, metrics: Iterable[str]) -> None:
+        """Write one row for each image and step of its adaptation, with the scores where the step was scored.
+
+        Raises:
+            MetricError: if the disk refuses.
+        """
+        metrics = list(metrics)
+        rows = [
+            [name, row.step, *("" if value is None else value for value in (row.loss, row.change, row.seconds))]
+            + [self.images[name].get(row.stage, {}).get(metric, "") for metric in metrics]
+            for name, trace in sorted(self.traces.items())
+            for row in trace
+        ]
+        _write_rows(path, ["image", "step", "loss", "change", "seconds", *metrics], rows)
+
+
+def _write_rows(path: Path, header: list[str], rows: list[list[Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    try:
+        with whole_file(path) as file:
+            file.write(text.getvalue().encode())
+    except OSError as error:
+        raise MetricError(f"{path}: can't be written ({error.strerror}); free or change the disk") from error

@@ -1,4 +1,4 @@
-"""What an option file may hold, as a JSON Schema: for `options.check`, and for editors (docs/options.schema.json).
+"""What an option file may hold, as a JSON Schema: for `rules.check`, and for editors (docs/options.schema.json).
 
 Every entry has a `title` in words, which stands in the message "KEY: expected TITLE, got VALUE". Blocks that belong to
 somebody's registered class (networks, losses, metrics, other data sets and models) are open here; the class's own
@@ -102,6 +102,7 @@ _TRAIN: Schema = {
     "ema_decay": _entry("number", "a number from 0 to below 1", minimum=0, exclusiveMaximum=1),
     "amp": _choice("bf16", "fp16", "auto"),
     "channels_last": _FLAG,
+    "compile": _FLAG,
     "accumulate": _COUNT,
     "grad_clip": _WEIGHT,
     "freeze_deblur_net": _FLAG,
@@ -113,7 +114,7 @@ _TRAIN: Schema = {
             "loss_weight": _WEIGHT,
             "sharp_reference": _choice("pseudo", "real", "none"),
             "sharp_weight": _SHARP_WEIGHT,
-            "order": _choice("reblur_first", "deblur_first"),
+            "order": _choice("reblur_first", "deblur_first", "simultaneous"),
         }
     ),
     "scheduler": _SCHEDULER,

@@ -12,7 +12,7 @@ from reblur_plugin.data.packed import packed_pairs
 from reblur_plugin.data.pairs import DatasetError, Pair
 from reblur_plugin.options import suggest
 
-_REDS_PARTS = ("train_blur", "train_sharp", "val_blur", "val_sharp")
+REDS_PARTS = ("train_blur", "train_sharp", "val_blur", "val_sharp")
 
 
 def gopro_pairs(root: Path, blur_key: str = "blur_gamma", block: str = "") -> list[Pair]:
@@ -160,13 +160,14 @@ def hold_out(pairs: list[Pair], only: list[str] | None = None, without: list[str
 def is_gopro(root: Path) -> bool:
     """Return whether folders in `root` are laid out as GOPRO's sequences are."""
     return any(
-        (folder / "sharp").is_dir() or any(path.is_dir() for path in folder.glob("blur*")) for folder in _visible(root)
+        (folder / "sharp").is_dir() or any(path.is_dir() for path in folder.glob("blur*"))
+        for folder in subfolders(root)
     )
 
 
 def is_reds(root: Path) -> bool:
     """Return whether `root` holds parts of REDS."""
-    return any((root / part).is_dir() for part in _REDS_PARTS)
+    return any((root / part).is_dir() for part in REDS_PARTS)
 
 
 def is_hide(root: Path) -> bool:
@@ -217,7 +218,7 @@ def _folders(root: Path, what: str, fits: Callable[[Path], bool] = lambda _: Tru
     """Return the folders in `root`, which must look as `fits` says; if it doesn't, say which folder near it does."""
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected {what}")
-    folders = _visible(root)
+    folders = subfolders(root)
     if not fits(root) and (elsewhere := _elsewhere(root, fits)):
         raise DatasetError(f"{root}: expected {what}, found none{elsewhere}")
     if not folders:
@@ -229,8 +230,8 @@ def _elsewhere(root: Path, fits: Callable[[Path], bool]) -> str:
     """Return "; set dataroot to ..." with the nearest folders that fit, up to two levels up or down."""
     root = root.absolute()
     try:
-        below = _visible(root)
-        two_below = [folder for child in below for folder in _visible(child)]
+        below = subfolders(root)
+        two_below = [folder for child in below for folder in subfolders(child)]
         for level in ([root.parent], below, [root.parent.parent], two_below):
             found = [str(folder) for folder in level if fits(folder)]
             if found:
@@ -240,20 +241,36 @@ def _elsewhere(root: Path, fits: Callable[[Path], bool]) -> str:
     return ""
 
 
-def _visible(root: Path) -> list[Path]:
-    """Return the folders in `root` that aren't hidden, sorted."""
+def subfolders(root: Path) -> list[Path]:
+    """Return the folders in `root` that aren't hidden, sorted.
+
+    Raises:
+        DatasetError: if it can't be read.
+    """
     try:
         return sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     except OSError as error:
         raise DatasetError(f"{root}: this folder can't be read ({error.strerror})") from error
 
 
-def _match(blurry: Path, sharp: Path, kind: str, prefix: str = "") -> list[Pair]:
+def partners(blurry: Path, sharp: Path, kind: str, prefix: str = "") -> tuple[list[Pair], list[tuple[Path, Path]]]:
+    """Return the pairs of two folders, and the images without partner, each with the folder where it is missing.
+
+    Raises:
+        DatasetError: if a folder isn't there or holds no images.
+    """
     blurred, targets = list_images(blurry), list_images(sharp)
-    for present, others, elsewhere in ((blurred, targets, sharp), (targets, blurred, blurry)):
-        alone = [path for name, path in present.items() if name not in others]
-        if alone:
-            more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
-            raise DatasetError(f"{alone[0]}: no partner of that name in {elsewhere}{more}; unzip again or remove it")
+    alone = [(path, sharp) for name, path in blurred.items() if name not in targets]
+    alone += [(path, blurry) for name, path in targets.items() if name not in blurred]
     join = f"{prefix}/" if prefix else ""
-    return [Pair(join + name, path, targets[name], kind) for name, path in blurred.items()]
+    return [Pair(join + name, blurred[name], targets[name], kind) for name in blurred if name in targets], alone
+
+
+def _match(blurry: Path, sharp: Path, kind: str, prefix: str = "") -> list[Pair]:
+    pairs, alone = partners(blurry, sharp, kind, prefix)
+    if alone:
+        path, elsewhere = alone[0]
+        others = sum(folder == elsewhere for _, folder in alone) - 1
+        more = f" (and {others} more)" if others else ""
+        raise DatasetError(f"{path}: no partner of that name in {elsewhere}{more}; unzip again or remove it")
+    return pairs

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,14 +166,23 @@ def pack(pairs: list[Pair], out: Path, workers: int | None = None) -> bool:
     if (out / INDEX).exists():
         packed = packed_pairs(out)
         _same(out, found, fingerprint(packed))
-        _each(PackedPair.verify, packed, workers, "verifying")
+        in_threads(PackedPair.verify, packed, workers, "verifying")
         return False
     _begin(out, found)
-    entries = _each(lambda pair: _write(pair, out), pairs, workers, "packing")
+    entries = in_threads(lambda pair: _write(pair, out), pairs, workers, "packing")
     content = {"format": _FORMAT, "blur_kind": pairs[0].kind, "fingerprint": found, "pairs": entries}
     _save(out / INDEX, json.dumps(content, indent=1).encode())
     (out / BEGUN).unlink()
     return True
+
+
+def in_threads(work: Callable[[Any], Any], items: Sequence[Any], workers: int, what: str) -> list[Any]:
+    """Return the results of `work` in order, done by threads; Ctrl-C or an error ends it after what is under way."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        return list(tqdm(pool.map(work, items), total=len(items), desc=what, unit="pair", leave=False, disable=None))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _begin(out: Path, found: str) -> None:
@@ -193,16 +202,6 @@ def _same(out: Path, found: str, packed: str) -> None:
         raise DatasetError(
             f"{out}: holds other data (fingerprint {packed}, not {found}); delete it or choose another place"
         )
-
-
-def _each(work: Any, items: Iterable[Any], workers: int, what: str) -> list[Any]:
-    """Return the results of `work` in order, done by threads; Ctrl-C or an error ends it after what is under way."""
-    items = list(items)
-    pool = ThreadPoolExecutor(workers)
-    try:
-        return list(tqdm(pool.map(work, items), total=len(items), desc=what, unit="pair"))
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _write(pair: Pair, out: Path) -> dict[str, Any]:

@@ -35,7 +35,18 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         )
         command.add_argument("--threads", type=_count, help="of the CPU; PyTorch's own choice if left out")
         command.add_argument("--quick", action="store_true", help="small sizes: shows that all runs, measures nothing")
+        if name == "step":
+            _step_arguments(command)
     return program.parse_args(words)
+
+
+def _step_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--networks", nargs="+", choices=("U-Net", "DHN", "SRN"), help="M_D; all if left out")
+    command.add_argument("--batch", type=_count, help="images in a batch; 16 on a GPU")
+    command.add_argument("--size", type=_count, help="pixels of a patch each way; 256 on a GPU")
+    command.add_argument("--precisions", nargs="+", choices=("fp32", "bf16", "fp16"), help="the first is the reference")
+    command.add_argument("--compile", action="store_true", help="with torch.compile too; on a GPU it always is")
+    command.add_argument("--no-memory", action="store_true", help="leave peak memory out: it takes a process each")
 
 
 def _count(word: str) -> int:

@@ -46,6 +46,7 @@ class Row:
         seconds: one time per round; entry i of all rows was taken in the same round.
         peak_bytes: memory at most, beyond what was there before the computation.
         flops: floating-point operations by analytic count; a multiply-add is two.
+        matmul_rate: FLOP/s of a large matrix product in this row's precision, where that isn't its case's.
         values: further numbers, shown behind the row: `{"gradient difference": 1e-6}`.
     """
 
@@ -53,6 +54,7 @@ class Row:
     seconds: list[float]
     peak_bytes: int | None = None
     flops: float | None = None
+    matmul_rate: float | None = None
     values: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -105,7 +107,7 @@ class Case:
             "floor": self.floor(name),
             "memory_ratio": self.memory_ratio(name),
             "flops_per_second": row.rate,
-            "of_matmul_rate": _quotient(row.rate, self.matmul_rate),
+            "of_matmul_rate": _quotient(row.rate, row.matmul_rate or self.matmul_rate),
         }
 
 

@@ -45,6 +45,8 @@ def test_memory_floor_and_rate(case: Case) -> None:
     assert case.floor("ours") == 0.75
     assert case.row("ours").rate == 3e12  # 6e12 in a median of 2 s
     assert case.summary("ours")["of_matmul_rate"] == 0.5
+    case.row("ours").matmul_rate = 12e12  # of another precision than the case's
+    assert case.summary("ours")["of_matmul_rate"] == 0.25
 
 
 def test_what_was_not_measured_has_no_ratio() -> None:

@@ -1,0 +1,230 @@
+"""`bench step`: ReblurModel's iteration beside the plain one, for all networks, layouts and precisions."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from reblur_plugin import host, registration
+from reblur_plugin.bench import measure
+from reblur_plugin.bench.flops import count_flops
+from reblur_plugin.bench.plain import PlainStep
+from reblur_plugin.bench.report import Case, Report, Row, Spread
+
+host.prepare()
+registration.register()
+
+from basicsr.archs import build_network  # noqa: E402 - after host.prepare()
+from basicsr.utils import get_root_logger  # noqa: E402
+
+from reblur_plugin.models.reblur_model import ReblurModel  # noqa: E402
+
+_NETWORKS = {"U-Net": "ResUNet", "DHN": "DHN", "SRN": "SRN"}
+_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_ITERATIONS = 524_000  # the paper's training on GOPRO (D8)
+_COUNTED = 32  # pixels each way where operations are counted; they grow with the pixels
+_NOTES = [
+    "time ratio: median over the rounds of time / plain time in the same round; floor: the same of operations",
+    "gradient: distance to the plain float32 gradient of the same order / its length, the larger one of M_D and M_R",
+]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A way to compute the step. `options` are keys of the block `train`, None for the plain form."""
+
+    precision: str
+    channels_last: bool
+    order: str = "reblur_first"
+    options: tuple[tuple[str, Any], ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """What is special about it."""
+        who = "plain" if self.options is None else f"ours {self.order}"
+        extra = "".join(f" {key.split('_')[0]}" for key, _ in self.options or ())
+        return f"{who} {self.precision}{' channels_last' if self.channels_last else ''}{extra}"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be computed: network, batch and patch size, device."""
+
+    network: str
+    batch: int
+    size: int
+    device: str
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Measure one case for each network."""
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    device = measure.device_of(arguments.device)
+    get_root_logger(log_level=logging.WARNING)
+    cases = []
+    for network in arguments.networks or _NETWORKS:
+        work = Work(network, *_sizes(arguments, network, device), str(device))
+        cases += _cases(work, arguments, device)
+    return Report("training step", measure.machine(device), cases, _NOTES)
+
+
+def _sizes(arguments: argparse.Namespace, network: str, device: torch.device) -> tuple[int, int]:
+    """Return batch and patch size: the paper's on a GPU, what a CPU core does in a second, or what was asked for."""
+    batch, size = (16, 256) if device.type == "cuda" else (1, 96 if network == "U-Net" else 64)
+    if arguments.quick:
+        batch, size = 1, 32
+    return arguments.batch or batch, arguments.size or size
+
+
+def _forms(arguments: argparse.Namespace, device: torch.device) -> list[Form]:
+    """Return what is compared, the reference first: plain, contiguous, in the first precision."""
+    low = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    precisions = arguments.precisions or (["fp32", "bf16"] if low else ["fp32"])
+    forms = []
+    for precision in precisions:
+        for layout in (False, True):
+            forms.append(Form(precision, layout))
+            forms += [Form(precision, layout, order, ()) for order in ("reblur_first", "simultaneous")]
+        forms.append(Form(precision, True, "simultaneous", (("fused", True),)))
+        if arguments.compile or device.type == "cuda":
+            forms.append(Form(precision, True, "reblur_first", (("compile", True),)))
+    return forms
+
+
+def _cases(work: Work, arguments: argparse.Namespace, device: torch.device) -> list[Case]:
+    """Time all forms in turns; compare them with the plain one in the first precision, and each precision's own."""
+    forms = {form.name: form for form in _forms(arguments, device)}
+    steps = {name: _step(form, work) for name, form in forms.items()}
+    gradients = _first_gradients(forms, steps, work)
+    seconds = measure.interleaved(steps, arguments.repeats, device)
+    steps.clear()
+    precisions = list(dict.fromkeys(form.precision for form in forms.values()))
+    rates = {name: measure.matmul_rate(device, _DTYPES[name] or torch.float32) for name in precisions}
+    rows = {}
+    for name, form in tqdm(forms.items(), desc="memory", leave=False, disable=None):
+        values = {"gradient": gradients[name]}
+        if (work.batch, work.size) == (16, 256):
+            values["hours for 524,000"] = Spread.of(seconds[name]).median * _ITERATIONS / 3600
+        settings = {"form": asdict(form), "work": asdict(work)}
+        peak = None if arguments.no_memory else measure.peak_memory(prepare, device, 2, **settings)
+        rows[name] = Row(name, seconds[name], peak, _flops(form, work), rates[form.precision], values)
+    return [
+        Case(
+            f"{work.network} with M_R n2, beside the plain form in {precision}",
+            Form(precision, False).name,
+            [row for name, row in rows.items() if precision in (precisions[0], forms[name].precision)],
+            asdict(work),
+        )
+        for precision in precisions
+    ]
+
+
+def prepare(form: dict[str, Any], work: dict[str, Any]) -> Callable[[], object]:
+    """Return a step for `measure.peak_memory`, in whatever process this is."""
+    get_root_logger(log_level=logging.WARNING)
+    return _step(Form(**form), Work(**work))
+
+
+def _step(form: Form, work: Work) -> _PlainForm | _OurForm:
+    """Return one iteration on fresh networks and random images, the same for all forms."""
+    torch.manual_seed(0)
+    return (_PlainForm if form.options is None else _OurForm)(form, work)
+
+
+def _batch(work: Work) -> tuple[Tensor, Tensor]:
+    chance = torch.Generator().manual_seed(0)
+    shape = (work.batch, 3, work.size, work.size)
+    return torch.rand(shape, generator=chance), torch.rand(shape, generator=chance)
+
+
+class _PlainForm:
+    """One iteration of the plain step."""
+
+    def __init__(self, form: Form, work: Work) -> None:
+        layout = torch.channels_last if form.channels_last else torch.contiguous_format
+        self.deblur_net: nn.Module = build_network({"type": _NETWORKS[work.network]})
+        self.reblur_net: nn.Module = build_network({"type": "ReblurNet"})
+        for network in (self.deblur_net, self.reblur_net):
+            network.to(work.device, memory_format=layout)
+        blurry, sharp = (images.to(work.device, memory_format=layout) for images in _batch(work))
+        self.step = PlainStep(self.deblur_net, self.reblur_net, blurry, sharp, form.order, _DTYPES[form.precision])
+
+    def __call__(self) -> None:
+        self.step()
+
+    def first(self) -> list[Tensor]:
+        """Run once; return the gradients that moved M_D and M_R."""
+        self.step.keep_gradients = True
+        self.step()
+        self.step.keep_gradients = False
+        return [_flat(self.step.gradients.pop(name)) for name in ("deblur", "reblur")]
+
+
+class _OurForm:
+    """One iteration of ReblurModel, the batch on the device as the loader leaves it there."""
+
+    def __init__(self, form: Form, work: Work) -> None:
+        device = torch.device(work.device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        options = dict(form.options or ())
+        adam = {"type": "Adam", "lr": 1e-4} | ({"fused": True} if options.pop("fused", False) else {})
+        train = {
+            "optim_g": adam,
+            "optim_r": adam,
+            "scheduler": {"type": "MultiStepLR", "milestones": [1], "gamma": 1.0},
+            "pixel_opt": {"type": "MultiScaleL1Loss"},
+            "reblur_opt": {"order": form.order},
+            "channels_last": form.channels_last,
+            "amp": None if form.precision == "fp32" else form.precision,
+        }
+        opt = {"is_train": True, "dist": False, "rank": 0, "world_size": 1, "num_gpu": int(device.type == "cuda")}
+        networks = {"network_g": {"type": _NETWORKS[work.network]}, "network_r": {"type": "ReblurNet"}}
+        self.model = ReblurModel({**opt, **networks, "path": {}, "train": train | options})
+        self.model.feed_data(dict(zip(("lq", "gt"), _batch(work), strict=True)))
+
+    def __call__(self) -> None:
+        self.model.optimize_parameters(1)
+
+    def first(self) -> list[Tensor]:
+        """Run once; return the gradients that moved M_D and M_R."""
+        self()
+        networks = (self.model.net_g, self.model.net_r)
+        return [_flat([weight.grad for weight in network.parameters()]) for network in networks]
+
+
+def _flat(gradients: Sequence[Tensor | None]) -> Tensor:
+    return torch.cat([gradient.flatten() for gradient in gradients if gradient is not None])
+
+
+def _first_gradients(forms: dict[str, Form], steps: dict[str, _PlainForm | _OurForm], work: Work) -> dict[str, float]:
+    """Run each form once from the same weights; return how far its gradient lies from the plain float32 one."""
+    orders = dict.fromkeys(form.order for form in forms.values())
+    expected = {order: _step(Form("fp32", False, order), work).first() for order in orders}
+    return {name: _difference(steps[name].first(), expected[form.order]) for name, form in forms.items()}
+
+
+def _difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Return the larger one of both networks' |a - b| / |b|."""
+    return max(float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True))
+
+
+def _flops(form: Form, work: Work) -> float:
+    """Return the operations of one step."""
+    per_image = _flops_of_patch(work.network, form.options is None, form.order)
+    return per_image * work.batch * (work.size / _COUNTED) ** 2
+
+
+@cache
+def _flops_of_patch(network: str, is_plain: bool, order: str) -> int:
+    form = Form("fp32", False, order, None if is_plain else ())
+    return count_flops(_step(form, Work(network, 1, _COUNTED, "cpu")))

@@ -1,0 +1,128 @@
+"""The plain step by hand, operations by the layers' sizes, and what `bench step` reports of a small run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reblur_plugin.archs.complexity import count_macs
+from reblur_plugin.archs.reblur_arch import ReblurNet
+from reblur_plugin.archs.resunet_arch import ResUNet
+from reblur_plugin.bench import step
+from reblur_plugin.bench.__main__ import parse
+from reblur_plugin.bench.flops import count_flops
+from reblur_plugin.bench.plain import PlainStep
+
+B, S = 0.5, 0.8
+
+
+class _Gain(nn.Module):
+    """x -> gain * x; M_D with two scales gives the finest first."""
+
+    def __init__(self, gain: float, scales: int = 1) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(gain, dtype=torch.float64))
+        self.scales = scales
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        image = self.gain * x
+        return image if self.scales == 1 else [image, image[..., ::2, ::2]]
+
+
+def plain(order: str, scales: int = 1) -> PlainStep:
+    image = torch.ones(1, 3, 4, 4, dtype=torch.float64)
+    made = PlainStep(_Gain(0.9, scales), _Gain(0.5), B * image, S * image, order)
+    made.keep_gradients = True
+    return made
+
+
+class TestPlainStep:
+    """L = .9 * .5 = .45, r = .5; dL_R/dr = -.45 - a .8, dL_D/da = -.5 - .5 r; Adam's first step is 1e-4."""
+
+    @pytest.mark.parametrize(
+        ("order", "deblur", "reblur"),
+        [
+            ("reblur_first", -0.5 - 0.5 * 0.5001, -0.45 - 0.72),
+            ("deblur_first", -0.75, -0.9001 * 0.5 - 0.9001 * 0.8),  # L anew, by the updated M_D
+            ("simultaneous", -0.75, -0.45 - 0.72),
+        ],
+    )
+    def test_gradients_by_hand(self, order: str, deblur: float, reblur: float) -> None:
+        made = plain(order)
+        made()
+        assert float(made.gradients["deblur"][0]) == pytest.approx(deblur, rel=1e-7)
+        assert float(made.gradients["reblur"][0]) == pytest.approx(reblur, rel=1e-7)
+        assert made.deblur_net.gain.item() == pytest.approx(0.9001, rel=1e-9)
+        assert made.reblur_net.gain.item() == pytest.approx(0.5001, rel=1e-9)
+
+    def test_every_scale_counts_in_l1_alone(self) -> None:
+        made = plain("simultaneous", scales=2)
+        made()
+        assert float(made.gradients["deblur"][0]) == pytest.approx(-0.5 - 0.5 - 0.25, rel=1e-7)
+
+
+class TestOperations:
+    def test_a_forward_pass_is_two_for_each_multiply_add(self) -> None:
+        network = ReblurNet(num_blocks=1, num_feat=4)
+        with torch.no_grad():
+            flops = count_flops(lambda: network(torch.zeros(2, 3, 8, 8)))
+        assert flops == 2 * 2 * count_macs(network, 8, 8)
+
+    def test_a_backward_pass_counts_what_it_makes(self) -> None:
+        layer, image = nn.Conv2d(3, 4, 3, padding=1, bias=False), torch.zeros(1, 3, 8, 8, requires_grad=True)
+        once = 2 * 8 * 8 * 3 * 4 * 9
+        assert count_flops(lambda: layer(image).sum().backward()) == 3 * once
+        assert count_flops(lambda: layer(image.detach()).sum().backward()) == 2 * once
+        assert count_flops(lambda: torch.autograd.grad(layer(image).sum(), image)) == 2 * once
+
+    @pytest.mark.parametrize(
+        ("form", "deblur_passes", "reblur_passes", "heads"),
+        [
+            # M_D: three passes, gradient for input and weights; M_R: four passes with both gradients
+            (step.Form("fp32", False), 3 + 2, 4 + 8, 3),
+            # M_D: L, S_hat; M_R: four passes, both gradients of L_Blur and L_Sharp, that of L for L_Reblur
+            (step.Form("fp32", False, "reblur_first", ()), 2 + 2, 4 + 5, 2),
+            (step.Form("fp32", False, "deblur_first", ()), 2 + 2, 4 + 5, 2),
+            (step.Form("fp32", False, "simultaneous", ()), 2 + 2, 3 + 5, 2),  # M_R(L) once
+        ],
+        ids=lambda value: value.name if isinstance(value, step.Form) else None,
+    )
+    def test_the_step_needs_as_many_as_its_passes(
+        self, form: step.Form, deblur_passes: int, reblur_passes: int, heads: int
+    ) -> None:
+        size = 32
+        deblur, reblur = count_macs(ResUNet(), size, size), count_macs(ReblurNet(), size, size)
+        head = size * size * 3 * 64 * 25  # the first layer's gradient for an image that nobody asks
+        macs = deblur_passes * deblur + reblur_passes * reblur - (1 + heads) * head
+        work = step.Work("U-Net", 2, size, "cpu")
+        assert step._flops(form, work) == pytest.approx(2 * 2 * macs, rel=1e-12)
+
+
+class TestReport:
+    def test_gradients_are_exact_in_float32_and_close_in_bf16(self) -> None:
+        words = "step --quick --repeats 1 --device cpu --no-memory --networks U-Net --precisions fp32 bf16"
+        report = step.run(parse(words.split()))
+        every, low = report.cases
+        assert every.reference == "plain fp32"
+        assert low.reference == "plain bf16"
+        assert {row.name for row in low.rows} == {row.name for row in every.rows if "bf16" in row.name}
+        gradients = {row.name: row.values["gradient"] for row in every.rows}
+        for name in ("plain fp32", "ours reblur_first fp32", "ours simultaneous fp32"):
+            assert gradients[name] == 0
+        assert 0 < gradients["ours simultaneous fp32 channels_last"] < 1e-4
+        assert 1e-3 < gradients["ours simultaneous bf16"] < 0.2
+        assert every.floor("ours simultaneous fp32") == pytest.approx(0.711, abs=1e-3)
+        assert every.row("plain bf16").matmul_rate == low.row("plain bf16").matmul_rate != every.rows[0].matmul_rate
+
+    def test_peak_memory_is_taken_from_the_same_forms(self) -> None:
+        work = {"network": "U-Net", "batch": 1, "size": 16, "device": "cpu"}
+        forms = [{"precision": "fp32", "channels_last": False, "options": options} for options in (None, ())]
+        for form in forms:
+            step.prepare(form, work)()
+
+    def test_paper_sizes_are_taken_on_a_gpu_and_small_ones_here(self) -> None:
+        arguments = parse(["step"])
+        assert step._sizes(arguments, "U-Net", torch.device("cuda")) == (16, 256)
+        assert step._sizes(arguments, "U-Net", torch.device("cpu")) == (1, 96)
+        assert step._sizes(parse(["step", "--batch", "2", "--size", "48"]), "SRN", torch.device("cpu")) == (2, 48)

@@ -20,8 +20,7 @@ def main() -> int:
     from reblur_plugin.engine.testing import test
 
     cli.import_modules(arguments.modules)
-    test(options, Path.cwd(), arguments.launcher)
-    return 0
+    return 0 if test(options, Path.cwd(), arguments.launcher) else 130
 
 
 if __name__ == "__main__":

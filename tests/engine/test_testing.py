@@ -1,0 +1,249 @@
+"""A test that ends early goes on where it stopped and ends with the results of an unbroken one; any other starts anew."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from reblur_plugin import checkpoints
+from reblur_plugin.archs.reblur_arch import ReblurNet
+from reblur_plugin.archs.resunet_arch import ResUNet
+from reblur_plugin.data.images import write_image
+from reblur_plugin.engine import testing
+from reblur_plugin.models.reblur_model import ReblurModel, ReblurModelError
+from reblur_plugin.options import OptionError
+
+IMAGES = 40
+Options = dict[str, Any]
+
+
+@pytest.fixture
+def options(tmp_path: Path, rng: np.random.Generator) -> Options:
+    """Options of a test of 40 small images with adaptation, by networks as they are initialised."""
+    for index in range(IMAGES):
+        sharp = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+        write_image(tmp_path / "sharp" / f"{index:02d}.png", sharp)
+        write_image(tmp_path / "blurry" / f"{index:02d}.png", (sharp // 2 + np.roll(sharp, 1, 1) // 2).astype(np.uint8))
+    networks = {"g": ResUNet(1, (4, 4, 4)), "r": ReblurNet(1, 4)}
+    for label, network in networks.items():
+        checkpoints.save({"params": network.state_dict()}, tmp_path / f"net_{label}.pth")
+    return {
+        "name": "tiny",
+        "model_type": "ReblurModel",
+        "num_gpu": 0,
+        "datasets": {
+            "test": {
+                "name": "set",
+                "type": "DeblurPairDataset",
+                "layout": "folders",
+                "dataroot_lq": str(tmp_path / "blurry"),
+                "dataroot_gt": str(tmp_path / "sharp"),
+            }
+        },
+        "network_g": {"type": "ResUNet", "num_blocks": 1, "num_feats": [4, 4, 4]},
+        "network_r": {"type": "ReblurNet", "num_blocks": 1, "num_feat": 4},
+        "path": {f"pretrain_network_{label}": str(tmp_path / f"net_{label}.pth") for label in networks},
+        "val": {
+            "tta": {"steps": 3, "lr": 1e-3},
+            "adapted_steps": [1],
+            "metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}, "ssim": {"type": "reblur_ssim"}},
+        },
+    }
+
+
+def start(options: Options, folder: Path, processes: int = 1) -> list[subprocess.Popen[str]]:
+    """Start the command in as many processes as torchrun would."""
+    (folder / "o.yml").write_text(yaml.safe_dump(options))
+    command = [sys.executable, "-m", "reblur_plugin.test", "-opt", "o.yml"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(processes)}
+    return [
+        subprocess.Popen(
+            command + (["--launcher", "pytorch"] if processes > 1 else []),
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **address, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(processes)
+    ]
+
+
+def finish(processes: list[subprocess.Popen[str]]) -> str:
+    """Wait for the end of a test; return what its first process said."""
+    said = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), said
+    return said[0][1]
+
+
+def kill_in_the_middle(processes: list[subprocess.Popen[str]], results: Path, number: int = signal.SIGKILL) -> None:
+    """Kill all processes once each has finished at least three images."""
+    deadline = time.monotonic() + 120
+    journals = [results / "journal" / f"{rank}.jsonl" for rank in range(len(processes))]
+    while not all(path.exists() and path.read_bytes().count(b"}\n") > 2 for path in journals):
+        assert time.monotonic() < deadline
+        assert [process.poll() for process in processes] == [None] * len(processes)
+        time.sleep(0.001)
+    for process in processes:
+        process.send_signal(number)
+
+
+def tables(results: Path) -> tuple[str, list[list[str]]]:
+    """Return the text of the scores, and the trace without its seconds."""
+    trace = [line.split(",") for line in (results / "set_trace.csv").read_text().splitlines()]
+    return (results / "set.csv").read_text(), [cells[:4] + cells[5:] for cells in trace]
+
+
+def pictures(results: Path) -> dict[str, bytes]:
+    folder = results / "visualization"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def unbroken(options: Options, tmp_path: Path) -> Path:
+    assert testing.test(copy.deepcopy(options) | {"name": "unbroken"}, tmp_path)
+    return tmp_path / "results" / "unbroken"
+
+
+class TestGoingOn:
+    def test_a_killed_test_ends_with_the_results_of_an_unbroken_one(
+        self, options: Options, tmp_path: Path, unbroken: Path
+    ) -> None:
+        results = tmp_path / "results" / "tiny"
+        broken = start(options, tmp_path)
+        kill_in_the_middle(broken, results)
+        broken[0].communicate(timeout=60)
+        written = {path: path.stat().st_mtime_ns for path in (results / "visualization").rglob("*.png")}
+        done = (results / "journal" / "0.jsonl").read_text().count("}\n")
+        assert 3 <= done < IMAGES
+        said = finish(start(options, tmp_path))
+        assert f"Going on with the unfinished test in {results}" in said
+        assert tables(results) == tables(unbroken)
+        assert pictures(results) == pictures(unbroken)
+        kept = [path for path, changed in written.items() if path.stat().st_mtime_ns == changed]
+        assert len(kept) >= 3 * done  # nothing that was finished has been made again
+        assert not (results / "journal").exists()
+        assert [path.name for path in results.parent.iterdir() if "archived" in path.name] == []
+
+    def test_two_processes_and_then_three_end_with_the_results_of_one(
+        self, options: Options, tmp_path: Path, unbroken: Path
+    ) -> None:
+        results = tmp_path / "results" / "tiny"
+        broken = start(options, tmp_path, processes=2)
+        kill_in_the_middle(broken, results)
+        for process in broken:
+            process.communicate(timeout=60)
+        finish(start(options, tmp_path, processes=3))
+        assert tables(results) == tables(unbroken)
+        assert pictures(results) == pictures(unbroken)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_a_signal_ends_it_with_one_line(self, options: Options, tmp_path: Path, number: signal.Signals) -> None:
+        options["val"]["tta"]["steps"] = 50
+        results = tmp_path / "results" / "tiny"
+        (process,) = start(options, tmp_path)
+        kill_in_the_middle([process], results, number)
+        _, errors = process.communicate(timeout=60)
+        done = (results / "journal" / "0.jsonl").read_text().count("}\n")
+        assert f"{number.name}: {done} of {IMAGES} images are done; the same command goes on from there" in errors
+        assert "Traceback" not in errors
+        assert process.returncode == 130
+        assert list(results.rglob("*.part")) == []
+
+
+class TestStartingAnew:
+    """An unfinished test goes on only if it is the same one; what is there moves aside otherwise."""
+
+    @pytest.fixture
+    def unfinished(self, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        with monkeypatch.context() as patched:
+            calls = iter(range(3))
+
+            def adapt(model: ReblurModel, blurry: torch.Tensor, original: Any = ReblurModel.adapt) -> Any:
+                if next(calls, None) is None:
+                    raise KeyboardInterrupt
+                return original(model, blurry)
+
+            patched.setattr(ReblurModel, "adapt", adapt)
+            assert not testing.test(copy.deepcopy(options), tmp_path)
+        return tmp_path / "results" / "tiny"
+
+    def log(self, results: Path) -> str:
+        return "".join(path.read_text() for path in results.glob("test_tiny_*.log"))
+
+    def archived(self, results: Path) -> list[Path]:
+        return list(results.parent.glob("tiny_archived_*"))
+
+    def test_the_same_test_goes_on(self, options: Options, tmp_path: Path, unfinished: Path) -> None:
+        assert testing.test(options, tmp_path)
+        assert self.archived(unfinished) == []
+        assert "Going on with the unfinished test" in self.log(unfinished)
+
+    def test_with_other_options(self, options: Options, tmp_path: Path, unfinished: Path) -> None:
+        options["val"]["tta"]["lr"] = 2e-3
+        assert testing.test(options, tmp_path)
+        assert len(self.archived(unfinished)) == 1
+        assert "moved aside, since it is unfinished, but of other options" in self.log(unfinished)
+
+    @pytest.mark.parametrize("label", ["g", "r"])
+    def test_with_another_checkpoint_in_the_place_of_the_old(
+        self, options: Options, tmp_path: Path, unfinished: Path, label: str
+    ) -> None:
+        path = tmp_path / f"net_{label}.pth"
+        weights = checkpoints.state_dict(path)
+        next(iter(weights.values())).view(-1)[0] += 1e-6
+        checkpoints.save({"params": weights}, path)
+        assert testing.test(options, tmp_path)
+        assert len(self.archived(unfinished)) == 1
+        assert "but of other checkpoints" in self.log(unfinished)
+
+    def test_with_other_data(self, options: Options, tmp_path: Path, unfinished: Path) -> None:
+        for kind in ("blurry", "sharp"):
+            (tmp_path / kind / "39.png").unlink()
+        assert testing.test(options, tmp_path)
+        assert len(self.archived(unfinished)) == 1
+        assert "but of other data" in self.log(unfinished)
+
+    def test_after_a_finished_one(self, options: Options, tmp_path: Path, unbroken: Path) -> None:
+        before = pictures(unbroken), tables(unbroken)
+        assert testing.test(options | {"name": "unbroken"}, tmp_path)
+        (archived,) = unbroken.parent.glob("unbroken_archived_*")
+        assert (pictures(archived), tables(archived)) == before
+        log = "".join(path.read_text() for path in unbroken.glob("*.log"))
+        assert "moved aside, since it is finished" in log
+
+
+class TestBeforeAFolderIsTouched:
+    def test_a_network_of_another_scale_is_refused(self, options: Options, tmp_path: Path, unbroken: Path) -> None:
+        before = sorted(tmp_path.rglob("*"))
+        options |= {"name": "unbroken", "network_g": {"type": "MSRResNet", "num_feat": 4, "num_block": 1, "upscale": 2}}
+        del options["val"]["tta"], options["val"]["adapted_steps"]
+        from basicsr.archs.srresnet_arch import MSRResNet
+
+        network = MSRResNet(num_feat=4, num_block=1, upscale=2)
+        checkpoints.save({"params": network.state_dict()}, tmp_path / "net_g.pth")
+        with pytest.raises(
+            ReblurModelError, match=r"network_g: expected an image of the input's shape \(1, 3, 24, 32\)"
+        ):
+            testing.test(options, tmp_path)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_a_data_set_that_cant_take_its_options_is_one_sentence(self, options: Options, tmp_path: Path) -> None:
+        options["datasets"]["test"] = {"type": "PairedImageDataset", "dataroot_lq": str(tmp_path / "blurry")}
+        with pytest.raises(OptionError, match="datasets: test: PairedImageDataset can't take these options: KeyError"):
+            testing.test(options, tmp_path)
+        assert not (tmp_path / "results").exists()

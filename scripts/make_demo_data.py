@@ -19,8 +19,8 @@ import skimage.data
 from numpy.typing import NDArray
 from skimage.color import gray2rgb
 
-from reblur_plugin.core.blur import random_path, shake
 from reblur_plugin.data.images import write_image
+from reblur_plugin.data.recipes import Shakes
 
 TRAIN = (
     "brick",
@@ -39,9 +39,7 @@ TRAIN = (
 )
 TEST = ("astronaut", "coffee", "motorcycle")
 SHAKES = {"train": 6, "test": 2}
-POSES, LENGTH, SPREAD, ROTATION = 17, (2.0, 5.0), 0.3, 0.003
-MARGIN = 8  # mirrored edges are cut off
-KIND = "blur_gamma"
+SETTINGS = Shakes(shortest=2.0, longest=5.0, rotation=0.003, poses=17, spread=0.3, margin=8)
 
 
 def main() -> int:
@@ -75,9 +73,8 @@ def load(name: str) -> NDArray[np.uint8]:
 def write_sequence(folder: Path, photograph: NDArray[np.uint8], shakes: int, rng: np.random.Generator) -> None:
     """Write `shakes` blurry versions of a photograph and their sharp partners."""
     for number in range(1, shakes + 1):
-        path = random_path(rng, POSES, rng.uniform(*LENGTH), spread=SPREAD, rotation=ROTATION)
-        for kind, image in ((KIND, shake(photograph, path)), ("sharp", photograph)):
-            write_image(folder / kind / f"{number:06d}.png", image[MARGIN:-MARGIN, MARGIN:-MARGIN])
+        for kind, image in zip((SETTINGS.kind, "sharp"), SETTINGS.make(photograph, rng), strict=True):
+            write_image(folder / kind / f"{number:06d}.png", image)
 
 
 if __name__ == "__main__":

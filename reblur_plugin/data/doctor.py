@@ -14,6 +14,7 @@ from reblur_plugin.data.layouts import REDS_PARTS, is_gopro, is_hide, is_reds, l
 from reblur_plugin.data.packed import BEGUN, INDEX
 from reblur_plugin.data.pairs import DatasetError, Pair, fingerprint
 from reblur_plugin.data.published import part_of
+from reblur_plugin.data.synthesis import is_unfinished
 
 _SHOWN = 20  # problems in the text of a report
 
@@ -182,6 +183,8 @@ def _list(block: dict[str, str], problems: list[str], notes: list[str]) -> list[
 
 
 def _gopro_folders(root: Path, kind: str, problems: list[str], notes: list[str]) -> list[tuple[Path, Path, str, str]]:
+    if is_unfinished(root):
+        problems.append(f"{root}: expected all pairs of a synthesis, got a part; start the same synthesise again")
     folders, others = [], Counter[str]()
     for sequence in subfolders(root):
         try:

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reblur_plugin.core.blur import BlurError, CameraPath, Frame, average_frames, random_path, shake
+from reblur_plugin.core.blur import (
+    BlurError,
+    CameraPath,
+    Frame,
+    average_frames,
+    random_path,
+    shake,
+    with_frames_between,
+)
 
 LINSPACE_ROUNDING = 1e-16  # the middle of linspace(-0.5, 0.5, poses) is 0 but for the last bit
 FLOAT64 = 1e-12
@@ -104,6 +112,92 @@ class TestAverageFrames:
             BlurError, match=r"average_frames: expected frames of one size, got \(1, 2, 1\) and \(1, 3, 1\)"
         ):
             average_frames([frame(1, 2), frame(1, 2, 3)])
+
+
+class TestHighlights:
+    # (2 * 255 + 100) / 2 = 305, cut at white; (2 * 250 + 0) / 4 = 125; 249 isn't white
+    @pytest.mark.parametrize(
+        ("levels", "mean"), [((255, 100), 255), ((250, 0, 0, 0), 125), ((249, 249, 0), 166), ((255,), 255)]
+    )
+    def test_light_of_white_counts_twice_and_is_cut(self, levels: tuple[int, ...], mean: int) -> None:
+        assert average_frames([frame(level) for level in levels], 1, highlights=2).item() == mean
+
+    def test_it_is_light_that_counts_and_not_levels(self) -> None:
+        # (2 * 255^2.2 / 4)^(1/2.2) = 255 * 0.5^(1/2.2) = 186.08
+        assert average_frames([frame(255), *[frame(0)] * 3], 2.2, highlights=2).item() == 186
+
+    def test_a_shaken_light_leaves_a_brighter_streak(self) -> None:
+        line = np.tile(frame(0, 0, 255, 0, 0), (3, 1, 3))
+        path = shifted((-1, 0), (0, 0), (1, 0), (2, 0))
+        np.testing.assert_array_equal(shake(line, path, 1, highlights=2)[1, :, 0], [0, 127, 127, 127, 127])
+        np.testing.assert_array_equal(shake(line, path, 1)[1, :, 0], [0, 63, 63, 63, 63])
+
+
+class TestFramesBetween:
+    FLOW = 2.0  # levels by which a frame between may differ where the flow is a little off
+
+    @staticmethod
+    def texture(shift: float) -> Frame:
+        """Return a smooth pattern, moved to the right by `shift` pixels."""
+        y, x = np.mgrid[:64, :96].astype(np.float64)
+        waves = np.sin((x - shift) / 5) + np.sin((x - shift) / 9 + y / 6) + np.sin(y / 4)
+        return np.round(127.5 + 40 * waves).astype(np.uint8)[..., None].repeat(3, axis=2)
+
+    def test_none_between_leaves_the_frames_as_they_are(self) -> None:
+        frames = [self.texture(shift) for shift in (0, 4, 8)]
+        for before, after in zip(frames, with_frames_between(frames, 0), strict=True):
+            assert after is before
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_what_stands_still_is_repeated(self, count: int, channels: int) -> None:
+        still_frame = self.texture(0)[..., :channels]
+        frames = list(with_frames_between([still_frame] * 3, count))
+        assert len(frames) == 3 + 2 * count
+        for each in frames:
+            np.testing.assert_array_equal(each, still_frame, strict=True)
+
+    @pytest.mark.parametrize("shift", [4, -6])
+    def test_what_moves_is_found_on_its_way(self, shift: int) -> None:
+        frames = list(with_frames_between([self.texture(0), self.texture(shift)], 3))
+        assert len(frames) == 5
+        for number, found in enumerate(frames):
+            expected = self.texture(shift * number / 4)
+            inside = np.s_[8:-8, 12:-12]
+            assert np.abs(found[inside].astype(int) - expected[inside]).mean() < self.FLOW
+
+    # Samples a pixel apart of a wave of 24 pixels: amplitude sin(7 pi / 24) / (7 sin(pi / 24)) = 0.868 of 7 samples;
+    # the two frames alone, six pixels apart, give cos(pi / 4) = 0.707
+    def test_the_blur_of_a_wave_is_that_of_steady_motion(self) -> None:
+        y, x = np.mgrid[:64, :144].astype(np.float64)
+        first, second = (
+            np.round(127.5 + 80 * np.sin(2 * np.pi * (x - shift) / 24) + 20 * np.sin(y / 3)).astype(np.uint8)[..., None]
+            for shift in (0, 6)
+        )
+
+        def amplitude(image: Frame) -> float:
+            middle = image[16:48, 24:120, 0].mean(axis=0)
+            return float(abs(np.fft.rfft(middle)[96 // 24]) * 2 / 96 / 80)
+
+        assert amplitude(average_frames([first, second], 1)) == pytest.approx(0.707, abs=0.01)
+        assert amplitude(average_frames(with_frames_between([first, second], 5), 1)) == pytest.approx(0.868, abs=0.01)
+
+    @pytest.mark.parametrize(("shift", "count"), [(0.0, 0), (3.6, 3), (5.6, 5)])
+    def test_as_many_as_motion_has_pixels(self, shift: float, count: int) -> None:
+        frames = [self.texture(0), self.texture(shift)]
+        assert len(list(with_frames_between(frames))) == pytest.approx(2 + count, abs=1 if shift else 0)
+
+    def test_never_more_than_fifteen(self, rng: np.random.Generator) -> None:
+        picture = cv2.GaussianBlur(rng.integers(0, 256, (128, 256, 3), dtype=np.uint8), (0, 0), 4)
+        frames = [cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX)[:, start : start + 200] for start in (0, 40)]
+        assert len(list(with_frames_between(frames))) == 2 + 15
+
+    def test_frames_too_small_or_of_two_sizes_are_refused(self) -> None:
+        message = r"frames between: expected one size of at least 12 pixels a side, got \(1, 2, 1\) and \(1, 2, 1\)"
+        with pytest.raises(BlurError, match=message):
+            list(with_frames_between([frame(1, 2), frame(1, 2)]))
+        with pytest.raises(BlurError, match=r"got \(64, 96, 3\) and \(64, 90, 3\)"):
+            list(with_frames_between([self.texture(0), self.texture(0)[:, :90]]))
 
 
 class TestShake:

@@ -30,6 +30,7 @@ def register() -> None:
     from reblur_plugin.losses import reblur_loss as losses
     from reblur_plugin.metrics.lpips_metric import reblur_lpips
     from reblur_plugin.metrics.niqe_metric import reblur_niqe
+    from reblur_plugin.metrics.reblurability_metric import reblurability
     from reblur_plugin.metrics.ssim_metric import reblur_ssim
     from reblur_plugin.models.reblur_model import ReblurModel
 
@@ -43,7 +44,7 @@ def register() -> None:
             losses.SelfReblurLoss,
             losses.FrozenReblurLoss,
         ),
-        registry.METRIC_REGISTRY: (reblur_lpips, reblur_ssim, reblur_niqe),
+        registry.METRIC_REGISTRY: (reblur_lpips, reblur_ssim, reblur_niqe, reblurability),
         registry.DATASET_REGISTRY: (DeblurPairDataset,),
         registry.MODEL_REGISTRY: (ReblurModel,),
     }

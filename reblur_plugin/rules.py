@@ -20,6 +20,7 @@ KNOWN_BETTER = {
     "reblur_ssim": "higher",
     "reblur_lpips": "lower",
     "reblur_niqe": "lower",
+    "reblurability": "lower",
 }
 
 

@@ -24,7 +24,7 @@ NAMES = {
         "SelfReblurLoss",
         "FrozenReblurLoss",
     },
-    "METRIC_REGISTRY": {"reblur_lpips", "reblur_ssim", "reblur_niqe"},
+    "METRIC_REGISTRY": {"reblur_lpips", "reblur_ssim", "reblur_niqe", "reblurability"},
     "DATASET_REGISTRY": {"DeblurPairDataset"},
     "MODEL_REGISTRY": {"ReblurModel"},
 }

@@ -1,1 +1,1 @@
-"""LPIPS, SSIM and NIQE for BasicSR's `val: metrics`; PSNR is BasicSR's own `calculate_psnr`."""
+"""LPIPS, SSIM, NIQE and reblurability for BasicSR's `val: metrics`; PSNR is BasicSR's own `calculate_psnr`."""

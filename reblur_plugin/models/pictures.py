@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 _PANEL = 480  # width of one panel in pixels
 _BAR = 28  # height of its title
+_YELLOW = (255, 210, 0)
 _ZOOM = 4  # the crop shows 1/4 of the width and height
 
 
@@ -27,6 +30,22 @@ def comparison(images: dict[str, Image]) -> Image:
     return np.concatenate(columns, axis=1)
 
 
+def heat_map(values: NDArray[np.floating[Any]], top: float) -> Image:
+    """Return `values` `(H, W)` from 0 to `top` in the colours of viridis, RGB `(H, W, 3)`: dark blue to yellow."""
+    levels = (np.clip(values / top, 0, 1) * 255).round().astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
+
+
+def with_kernel(image: Image, kernel: NDArray[np.floating[Any]]) -> Image:
+    """Return `image` with a blur kernel at the bottom right, as in Figure 1: white is its largest value."""
+    side = max(min(image.shape[:2]) // 4, 1)
+    levels = (kernel / kernel.max() * 255).round().astype(np.uint8)
+    shown = cv2.resize(levels, (side, side), interpolation=cv2.INTER_NEAREST)
+    inset = image.copy()
+    inset[-side:, -side:] = shown[..., None]
+    return cv2.rectangle(inset, (inset.shape[1] - side, inset.shape[0] - side), inset.shape[1::-1], _YELLOW, 1)
+
+
 def _detail(image: Image) -> tuple[int, int, int, int]:
     """Return top, left, height, width of the window with the strongest edges."""
     height, width = (max(extent // _ZOOM, 1) for extent in image.shape[:2])
@@ -39,7 +58,7 @@ def _detail(image: Image) -> tuple[int, int, int, int]:
 
 def _framed(image: Image, top: int, left: int, height: int, width: int) -> Image:
     thickness = max(image.shape[1] // 200, 1)
-    return cv2.rectangle(image.copy(), (left, top), (left + width - 1, top + height - 1), (255, 210, 0), thickness)
+    return cv2.rectangle(image.copy(), (left, top), (left + width - 1, top + height - 1), _YELLOW, thickness)
 
 
 def _fit(image: Image, interpolation: int = cv2.INTER_AREA) -> Image:

@@ -58,14 +58,12 @@ class Scores:
 
     def table(self) -> str:
         """Return the means as text, a row a stage; "-" where there is none."""
-        stages, metrics = self.stages(), self.metrics()
-        width = max(map(len, [*stages, " " * 10]))
-        lines = [f"{'':{width}s}" + "".join(f" {metric:>9s}" for metric in metrics)]
-        for stage in stages:
+        metrics = self.metrics()
+        rows = [["", *metrics]]
+        for stage in self.stages():
             means = (self.mean(stage, metric) for metric in metrics)
-            cells = (f" {'-':>9s}" if math.isnan(mean) else f" {mean:9.4f}" for mean in means)
-            lines.append(f"{stage:{width}s}" + "".join(cells))
-        return "\n".join(lines)
+            rows.append([stage, *("-" if math.isnan(mean) else f"{mean:.4f}" for mean in means)])
+        return text_table(rows)
 
     def write_csv(self, path: Path, metrics: Iterable[str]) -> None:
         """Write one row for each image and stage.
@@ -95,6 +93,16 @@ class Scores:
             for row in trace
         ]
         _write_rows(path, ["image", "step", "loss", "change", "seconds", *metrics], rows)
+
+
+def text_table(rows: list[list[str]]) -> str:
+    """Return rows of cells as text in columns, the first flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+        for first, *others in rows
+    )
+    return "\n".join("  ".join(cells) for cells in lines)
 
 
 def _write_rows(path: Path, header: list[str], rows: list[list[Any]]) -> None:

@@ -70,7 +70,7 @@ def _evaluate(model: ReblurModel, dataset: Any, index: int, shown_as: int | str 
     name = _name(item, dataset)
     scores = {
         # What M_R makes of L is measured by how well it brings back the blur (Table 1).
-        stage: _score(image, images[BLURRY] if stage == REBLURRED else sharp, metric_options(opt))
+        stage: _score(image, images[BLURRY] if stage == REBLURRED else sharp, metric_options(opt), model)
         for stage, image in images.items()
         if stage != BLURRY or opt["val"].get("input_metrics")
     }
@@ -90,6 +90,8 @@ def try_metrics(dataset: Any, opt: dict[str, Any]) -> None:
     sharp = to_uint8(item["gt"]) if "gt" in item else None
     _check_best(opt, dataset.opt["name"], sharp is not None)
     for name, options in metric_options(opt).items():
+        if opt.get("network_r") and needs_own_net(options):
+            continue
         try:
             scores = _score(blurry, sharp, {name: options})
         except ReblurError:
@@ -153,22 +155,33 @@ def _name(item: dict[str, Any], dataset: Any) -> str:
     return path.relative_to(path.anchor).with_suffix("").as_posix()
 
 
-def _score(image: Image, sharp: Image | None, metrics: dict[str, dict[str, Any]]) -> dict[str, float]:
+def _score(
+    image: Image, sharp: Image | None, metrics: dict[str, dict[str, Any]], model: ReblurModel | None = None
+) -> dict[str, float]:
     """Return all metrics of one image; without a sharp one only those that need none."""
-    data = {"img": image[..., ::-1]}  # BasicSR's metrics take BGR
+    data: dict[str, Any] = {"img": image[..., ::-1]}  # BasicSR's metrics take BGR
     if sharp is not None:
         data["img2"] = sharp[..., ::-1]
-    return {
-        name: float(calculate_metric(data, options))
-        for name, options in metrics.items()
-        if sharp is not None or not needs_reference(options["type"])
-    }
+    found = {}
+    for name, options in metrics.items():
+        if sharp is None and needs_reference(options["type"]):
+            continue
+        own = {"reblur_net": model.get_bare_model(model.net_r)} if model and needs_own_net(options) else {}
+        found[name] = float(calculate_metric(data | own, options))
+    return found
 
 
 def needs_reference(metric: str) -> bool:
     """Return whether a registered metric takes the sharp image."""
     reference = inspect.signature(METRIC_REGISTRY.get(metric)).parameters.get("img2")
     return reference is not None and reference.default is inspect.Parameter.empty
+
+
+def needs_own_net(options: dict[str, Any]) -> bool:
+    """Return whether a metric takes the model's M_R, since its block names no other."""
+    return "reblur_net" in inspect.signature(METRIC_REGISTRY.get(options["type"])).parameters and not options.get(
+        "weights"
+    )
 
 
 def _write_pictures(

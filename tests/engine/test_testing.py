@@ -1,4 +1,4 @@
-"""A test that ends early goes on where it stopped and ends with the results of an unbroken one; any other starts anew."""
+"""A test that ends early goes on where it stopped, to the results of an unbroken one; any other starts anew."""
 
 from __future__ import annotations
 
@@ -63,16 +63,28 @@ def options(tmp_path: Path, rng: np.random.Generator) -> Options:
     }
 
 
+LATE = """
+import os, time
+from reblur_plugin.models.journal import Journal
+entries = Journal.entries
+def late(journal, dataset):
+    time.sleep(2 * (journal.rank == 1))
+    return entries(journal, dataset)
+Journal.entries = late
+"""
+
+
 def start(options: Options, folder: Path, processes: int = 1) -> list[subprocess.Popen[str]]:
-    """Start the command in as many processes as torchrun would."""
+    """Start the command in as many processes as torchrun would; the second reads the journal late."""
     (folder / "o.yml").write_text(yaml.safe_dump(options))
+    (folder / "late.py").write_text(LATE)
     command = [sys.executable, "-m", "reblur_plugin.test", "-opt", "o.yml"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(processes)}
     return [
         subprocess.Popen(
-            command + (["--launcher", "pytorch"] if processes > 1 else []),
+            command + (["--launcher", "pytorch", "--import", "late"] if processes > 1 else []),
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -27,6 +27,7 @@ class TestEntries:
         for index, rank in ((4, 0), (1, 1), (0, 0)):
             Journal(tmp_path, rank).add("set", entry(index))
         assert Journal(tmp_path, 5).entries("set") == [entry(0), entry(1), entry(4)]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["0.jsonl", "1.jsonl"]  # no two write to one
 
     def test_numbers_come_back_bit_for_bit(self, tmp_path: Path) -> None:
         chance = random.Random(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reblur_plugin.models.pictures import Image, comparison
+from reblur_plugin.models.pictures import Image, comparison, heat_map, with_kernel
 
 PANEL, TITLE = 480, 28
 FRAME = (255, 210, 0)
@@ -75,3 +75,26 @@ class TestComparison:
         picture = comparison({"blurry": flat(10, height, width), "sharp": flat(20, height, width)})
         crop = max(round(max(height // 4, 1) * PANEL / max(width // 4, 1)), 1)
         assert picture.shape == (TITLE + max(round(height * PANEL / width), 1) + crop, 2 * PANEL, 3)
+
+
+class TestHeatMap:
+    def test_it_goes_from_viridis_dark_blue_to_its_yellow_and_stays_there(self) -> None:
+        # matplotlib's viridis(0.0), viridis(0.5), viridis(1.0): (68, 1, 84), (33, 145, 140), (253, 231, 37)
+        picture = heat_map(np.array([[-1.0, 0.0, 8.0, 16.0, 99.0]]), top=16)
+        expected = np.array([[(68, 1, 84), (68, 1, 84), (33, 145, 140), (253, 231, 37), (253, 231, 37)]])
+        assert np.abs(picture.astype(int) - expected).max() <= 2
+
+
+class TestKernel:
+    def test_it_stands_at_the_bottom_right_and_leaves_the_rest(self) -> None:
+        kernel = np.zeros((3, 3))
+        kernel[0, 2] = 0.5
+        kernel[1, 1] = 0.25
+        image = flat(10, 96, 128)
+        picture = with_kernel(image, kernel)
+        # a quarter of 96: 24 pixels, 8 for each value of the kernel
+        np.testing.assert_array_equal(picture[:71], image[:71])
+        np.testing.assert_array_equal(picture[:, :103], image[:, :103])
+        inset = picture[72:, 104:]
+        assert [inset[12, 12].tolist(), inset[4, 20].tolist(), inset[20, 4].tolist()] == [[128] * 3, [255] * 3, [0] * 3]
+        assert image.max() == 10

@@ -42,6 +42,7 @@ class Model:
     def __init__(self, opt: dict[str, Any], tta: bool = False) -> None:
         self.opt, self.tta = opt, object() if tta else None
         self.saved: list[str] = []
+        self.net_r: Any = None
         self.best_metric_results: dict[str, Any] = {}
 
     def deblur(self, blurry: Tensor) -> Tensor:
@@ -55,6 +56,9 @@ class Model:
         losses: list[float | None] = [0.5, 0.25, 0.125, None]
         steps = [SimpleNamespace(number=i, loss=loss, change=i / 8) for i, loss in enumerate(losses)]
         return SimpleNamespace(image=images[-1], initial=images[0], steps=steps, after=lambda number: images[number])
+
+    def get_bare_model(self, network: Any) -> Any:
+        return network
 
     def save_networks(self, name: str) -> None:
         self.saved.append(name)
@@ -199,10 +203,10 @@ class TestTables:
     def test_the_table_has_the_columns_that_exist_and_a_dash_where_there_is_no_value(self) -> None:
         scores = Scores({"a": {"deblurred": {"niqe": 5.0}, "adapted_1": {"niqe": math.nan}, "reblurred": {"psnr": 30}}})
         assert scores.table().splitlines() == [
-            "                niqe      psnr",
-            "deblurred     5.0000         -",
-            "adapted_1          -         -",
-            "reblurred          -   30.0000",
+            "             niqe     psnr",
+            "deblurred  5.0000        -",
+            "adapted_1       -        -",
+            "reblurred       -  30.0000",
         ]
 
     def test_tensorboard_gets_each_stage_under_its_name_and_no_nan(self, train: dict[str, Any]) -> None:
@@ -273,6 +277,30 @@ class TestBest:
         try_metrics(Images("second", with_sharp=False), train)
         train["val"] |= {"best": "niqe", "metrics": {"niqe": {"type": "reblur_niqe"}}}
         try_metrics(Images("first", with_sharp=False), train)
+
+
+class TestReblurability:
+    """The metric takes the model's M_R where its block names no other."""
+
+    class Halving(torch.nn.Conv2d):
+        def __init__(self) -> None:
+            super().__init__(3, 3, 1, bias=False)
+            self.weight = torch.nn.Parameter(0.5 * torch.eye(3)[..., None, None])
+
+    def test_it_is_taken_of_each_stage_by_the_models_own_net(self, opt: dict[str, Any]) -> None:
+        opt["val"]["metrics"] = {"left": {"type": "reblurability"}}
+        model = Model(opt, tta=True)
+        model.net_r = self.Halving()
+        scores = validate(model, Images("first", with_sharp=False), "x", None, False)
+        assert {stage: value["left"] for stage, value in scores.images["SEQ/0"].items()} == pytest.approx(
+            {"deblurred": 50, "adapted": 65}
+        )
+
+    def test_it_is_tried_first_unless_the_model_has_the_net(self, opt: dict[str, Any]) -> None:
+        opt["val"]["metrics"] = {"left": {"type": "reblurability"}}
+        with pytest.raises(MetricError, match=r"reblurability: weights: missing; give net_r_\*\.pth, or network_r"):
+            try_metrics(Images("first"), opt)
+        try_metrics(Images("first"), opt | {"network_r": {"type": "ReblurNet"}})
 
 
 class TestSharing:

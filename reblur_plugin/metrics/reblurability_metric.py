@@ -1,0 +1,83 @@
+"""Reblurability as a metric without a sharp image: how much M_R changes the result (D37)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from reblur_plugin import checkpoints
+from reblur_plugin.core.reblurability import reblurability_map
+from reblur_plugin.data.images import to_float, to_tensor
+from reblur_plugin.errors import MetricError
+
+
+def reblurability(
+    img: NDArray[np.uint8],
+    img2: NDArray[np.uint8] | None = None,
+    crop_border: int = 0,
+    weights: str | None = None,
+    reblur_net: nn.Module | None = None,
+    better: str = "lower",
+) -> float:
+    """Return mean |M_R(L) - L| of an 8-bit image `(H, W, 3)` (BGR), in grey levels; 0: nothing is left to reblur.
+
+    Values of two M_R can't be compared.
+
+    Args:
+        img: the result.
+        img2: ignored; BasicSR hands the sharp image to every metric.
+        crop_border: pixels left out at each edge of the mean.
+        weights: net_r_*.pth of ReblurModel, which tells its network.
+        reblur_net: M_R itself, which ReblurModel hands over where `weights` isn't given.
+        better: for BasicSR's record of the best result.
+
+    Raises:
+        MetricError: if there is no M_R.
+        CheckpointError: if the checkpoint is missing, damaged or doesn't tell its network.
+    """
+    network = load_reblur_net(weights) if weights else reblur_net
+    if not isinstance(network, nn.Module):
+        raise MetricError("reblurability: weights: missing; give net_r_*.pth, or network_r in the options")
+    change = change_map(network, img[..., ::-1])
+    height, width = change.shape
+    return float(change[crop_border : height - crop_border, crop_border : width - crop_border].mean())
+
+
+def change_map(reblur_net: nn.Module, pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Return |M_R(L) - L| of RGB pixels `(H, W, 3)` of 8 or 16 bits, `(H, W)`, in levels of 8 bits."""
+    device = next(reblur_net.parameters()).device
+    image = to_tensor(to_float(pixels))[None].to(device)
+    change: NDArray[np.float32] = reblurability_map(reblur_net, image)[0, 0].cpu().numpy()
+    return change * 255
+
+
+@lru_cache(maxsize=2)
+def load_reblur_net(weights: str) -> nn.Module:
+    """Return the M_R of a checkpoint, loaded once, on a GPU where there is one.
+
+    Raises:
+        CheckpointError: if it is missing, damaged or doesn't tell its network.
+    """
+    from reblur_plugin import host
+
+    host.prepare()
+    from basicsr.archs import build_network
+
+    block = checkpoints.load(weights).get("origin", {}).get("options", {}).get("network_r")
+    if not block:
+        raise checkpoints.CheckpointError(
+            f"{weights}: doesn't tell which M_R it belongs to; expected net_r_*.pth from reblur_plugin's training"
+        )
+    try:
+        network: nn.Module = build_network(block)
+    except KeyError as error:
+        raise checkpoints.CheckpointError(
+            f"{weights}: belongs to a network {block.get('type')!r} that isn't known here; give its module by --import"
+        ) from error
+    checkpoints.load_weights(network, weights)
+    return network.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from reblur_plugin import cli
+from reblur_plugin.options import OptionError
 
 
 def main() -> int:
@@ -15,6 +16,8 @@ def main() -> int:
         "Build all that a training needs, run a few iterations, and tell sizes, memory, time and learning rates.",
         "python -m reblur_plugin.check -opt options/gopro_srn_n2.yml",
     ).parse_args()
+    if arguments.launcher != "none":
+        raise OptionError(f"--launcher: expected none, got {arguments.launcher}; a rehearsal is one process")
     options = cli.read_options(arguments, is_train=True)
     cli.import_modules(arguments.modules)
 

@@ -141,10 +141,3 @@ class DrawSampler(Sampler[Draw]):
                 order = np.random.default_rng((self.seed, epoch)).permutation(self.size)
             yield Draw(int(order[number % self.size]), number)
             number += self.stride
-
-
-class IndexSampler(DrawSampler):
-    """The same stream for other data set classes: plain indices, whose randomness is the class's own."""
-
-    def __iter__(self) -> Iterator[Any]:
-        return (draw.image for draw in super().__iter__())

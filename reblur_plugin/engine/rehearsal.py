@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, Subset
 
 from reblur_plugin import host, registration
 from reblur_plugin.archs.complexity import count_macs, count_parameters
-from reblur_plugin.engine import run, training
-from reblur_plugin.engine.components import check_components
+from reblur_plugin.engine import run
+from reblur_plugin.engine.batches import Batches
+from reblur_plugin.engine.components import build_dataset, check_components
+from reblur_plugin.engine.progress import Progress
 from reblur_plugin.models.validation import try_metrics
 from reblur_plugin.options import Options, complete, in_iterations
 
 host.prepare()
 
-from basicsr.data import build_dataset  # noqa: E402 - after host.prepare()
-from basicsr.models import build_model  # noqa: E402
+from basicsr.models import build_model  # noqa: E402 - after host.prepare()
 
 _WARM_UP, _TIMED = 1, 3
 
@@ -29,7 +31,7 @@ def rehearse(options: Options, root: Path) -> Iterator[str]:
     """Yield the lines of the report, as they become known. Nothing is written to disk.
 
     Args:
-        options: from `options.read` and `options.check`, of a training.
+        options: from `options.read` and `rules.check`, of a training.
         root: folder that would get experiments/.
 
     Raises:
@@ -39,40 +41,61 @@ def rehearse(options: Options, root: Path) -> Iterator[str]:
     check_components(options)
     options = complete(options)
     opt = run.start(options, root, True, "none")
-    datasets = {name: build_dataset(block) for name, block in opt["datasets"].items()}
+    datasets = {name: build_dataset(name, block) for name, block in opt["datasets"].items()}
     resolved = in_iterations(options, len(datasets["train"]), opt["world_size"])
     opt |= {"train": resolved["train"], "resolved": resolved}
     model = build_model(opt)
-    progress = training.Progress(opt, len(datasets["train"]), None)
+    progress = Progress(opt, len(datasets["train"]), None)
     yield f"data: {progress.describe()}"
-    for label, network in (("g", model.net_g), ("r", model.net_r), ("d", model.net_d)):
+    for label in "grd":
+        network = getattr(model, f"net_{label}", None)
         if network is not None:
             yield f"net_{label}: {_size(network, opt['datasets']['train'].get('gt_size', 256))}"
     yield f"learning rate: {_plan(resolved['train'])}"
-    for name, dataset in datasets.items():
-        if name != "train":
-            try_metrics(dataset, opt)
-            yield f"{name}: {len(dataset)} images; all metrics can be computed"
-    seconds = _time(model, datasets["train"], opt)
+    validated = {phase: dataset for phase, dataset in datasets.items() if phase != "train" and opt["val"]}
+    for dataset in validated.values():
+        try_metrics(dataset, opt)
+    seconds = _time_iteration(model, datasets["train"], opt)
     for name, value in model.get_current_log().items():
         yield f"{name}: {value:.4g}"
+    total = seconds * progress.total
+    for phase, dataset in validated.items():
+        an_image = _time_image(model, dataset, opt)
+        times = progress.total // opt["val"]["val_freq"] + (progress.total % opt["val"]["val_freq"] > 0)
+        total += an_image * len(dataset) * times
+        yield f"{phase}: {len(dataset)} images, {an_image:.3f} s each with all metrics, validated {times} times"
     yield f"memory: {run.memory_in_gib():.2f} GiB at most"
-    yield f"time: {seconds:.3f} s an iteration, {timedelta(seconds=round(seconds * progress.total))} in all"
+    yield f"time: {seconds:.3f} s an iteration, {timedelta(seconds=round(total))} in all, validation included"
 
 
-def _time(model: Any, dataset: Any, opt: Options) -> float:
+def _time_iteration(model: Any, dataset: Any, opt: Options) -> float:
     """Return the seconds of an iteration, data included, after a warm-up."""
-    batches = iter(training._loader(dataset, opt, 0))
+    batches = Batches(dataset, opt, 0)
     start = 0.0
-    for iteration in range(1, _WARM_UP + _TIMED + 1):
-        if iteration == _WARM_UP + 1:
-            _wait(opt)
-            start = time.perf_counter()
-        model.update_learning_rate(iteration, warmup_iter=opt["train"].get("warmup_iter", -1))
-        model.feed_data(next(batches))
-        model.optimize_parameters(iteration)
-    _wait(opt)
-    return (time.perf_counter() - start) / _TIMED
+    try:
+        for iteration in range(1, _WARM_UP + _TIMED + 1):
+            if iteration == _WARM_UP + 1:
+                _wait(opt)
+                start = time.perf_counter()
+            model.update_learning_rate(iteration, warmup_iter=opt["train"].get("warmup_iter", -1))
+            model.feed_data(batches.next())
+            model.optimize_parameters(iteration)
+        _wait(opt)
+        return (time.perf_counter() - start) / _TIMED
+    finally:
+        batches.close()
+
+
+def _time_image(model: Any, dataset: Any, opt: Options) -> float:
+    """Return the seconds that validation takes for the first image: adaptation, where there is one, and all metrics."""
+    first = Subset(dataset, [0])
+    first.opt = dataset.opt  # type: ignore[attr-defined]
+    model.opt["val"].pop("best", None)  # nothing is to be written
+    for _ in range(2 if opt["num_gpu"] else 1):  # the first time a GPU is slower
+        start = time.perf_counter()
+        model.validation(DataLoader(first), 0, None, False)
+        _wait(opt)
+    return time.perf_counter() - start
 
 
 def _wait(opt: Options) -> None:

@@ -21,10 +21,10 @@ from reblur_plugin.options import OptionError, Options, write
 
 host.prepare()
 
-from basicsr.utils import get_root_logger, get_time_str, make_exp_dirs  # noqa: E402 - after host.prepare()
+from basicsr.utils import get_root_logger, get_time_str  # noqa: E402 - after host.prepare()
 from basicsr.version import __version__ as basicsr_version  # noqa: E402
 
-_COLLECTIVE_TIMEOUT = timedelta(hours=2)  # uneven shares of a long validation must not end a run
+COLLECTIVE_TIMEOUT = timedelta(hours=2)  # uneven shares of a long validation must not end a run
 
 
 def start(options: Options, root: Path, is_train: bool, launcher: str) -> Options:
@@ -33,7 +33,7 @@ def start(options: Options, root: Path, is_train: bool, launcher: str) -> Option
     Nothing is created on disk.
 
     Args:
-        options: as checked by `options.check`; not changed.
+        options: as checked by `rules.check`; not changed.
         root: folder of experiments/, results/ and tb_logger/.
         is_train: training or test.
         launcher: "none", "pytorch" (torchrun) or "slurm" (srun); NCCL with CUDA, else gloo.
@@ -47,14 +47,12 @@ def start(options: Options, root: Path, is_train: bool, launcher: str) -> Option
     opt["dist"] = launcher != "none"
     if launcher == "slurm":
         _slurm_to_torchrun()
-    opt["rank"], opt["world_size"] = _join(options.get("dist_params") or {}) if opt["dist"] else (0, 1)
-    available = torch.cuda.device_count()
-    wanted = options.get("num_gpu", "auto")
-    opt["num_gpu"] = available if wanted == "auto" else wanted
-    if opt["num_gpu"] > available:
-        raise OptionError(f"num_gpu: expected at most {available} (what this machine has), got {wanted}; use auto")
-    if opt["num_gpu"] > 1 and not opt["dist"]:
-        opt["num_gpu"] = 1  # several GPUs: torchrun; one process drives one
+    opt["num_gpu"] = _gpus(options.get("num_gpu", "auto"), opt["dist"], "train" if is_train else "test")
+    opt["rank"], opt["world_size"] = (
+        _join(options.get("dist_params") or {}, opt["num_gpu"] > 0) if opt["dist"] else (0, 1)
+    )
+    if (options.get("train") or {}).get("amp") == "fp16" and is_train and not opt["num_gpu"]:
+        get_root_logger().warning("train: amp: fp16 is far slower than float32 on a CPU; use auto, or leave it out")
     opt["manual_seed"] = options.get("manual_seed", 0)
     seed_everything(opt["manual_seed"] + opt["rank"])
     opt["datasets"] = {name: _dataset(name, block, opt) for name, block in options["datasets"].items()}
@@ -74,8 +72,9 @@ def _keep_early_messages() -> None:
     logger.addHandler(MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
 
 
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and PyTorch."""
+def seed_everything(*numbers: int) -> None:
+    """Seed Python, NumPy and PyTorch, on all devices, by one number or by several together."""
+    seed = numbers[0] if len(numbers) == 1 else int(np.random.SeedSequence(numbers).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -84,15 +83,17 @@ def seed_everything(seed: int) -> None:
 def open_folders(opt: Options, options: Options, archive: bool) -> logging.Logger:
     """Create the experiment's folders, store the resolved options there, and return the logger.
 
-    Called last, when everything has been built. With `archive` an older experiment of that name moves aside.
+    Called last, when everything has been built. With `archive` an older experiment of that name moves aside, its
+    curves with it.
     """
     main = Path(opt["path"]["experiments_root" if opt["is_train"] else "results_root"])
+    moved = None
     try:
-        if archive:
-            make_exp_dirs(opt)
         if opt["rank"] == 0:
-            for folder in (main, Path(opt["path"]["visualization"])):
-                folder.mkdir(parents=True, exist_ok=True)
+            if archive:
+                moved = _move_aside([main, Path(opt["path"]["tb_logger"])] if opt["is_train"] else [main])
+            for folder in {"models", "training_states", "visualization"} & opt["path"].keys():
+                Path(opt["path"][folder]).mkdir(parents=True, exist_ok=True)
             write(options, main / f"{opt['name']}.yml")
     except OSError as error:
         raise OptionError(f"{main}: this folder can't be made ({error.strerror}); start somewhere else") from error
@@ -109,6 +110,8 @@ def open_folders(opt: Options, options: Options, archive: bool) -> logging.Logge
             early.flush()
             logger.removeHandler(early)
         logger.addHandler(handler)
+    if moved:
+        logger.info("The older run of this name is in %s now", moved)
     logger.info(
         "reblur_plugin %s, BasicSR %s, PyTorch %s, %s", __version__, basicsr_version, torch.__version__, _device(opt)
     )
@@ -117,7 +120,7 @@ def open_folders(opt: Options, options: Options, archive: bool) -> logging.Logge
 
 def memory_in_gib() -> float:
     """Return the most memory that this process has held: the GPU's where there is one, else its own."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 2**30
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
@@ -146,16 +149,36 @@ def _slurm_to_torchrun() -> None:
     os.environ.setdefault("MASTER_PORT", "29500")
 
 
-def _join(dist_params: Options) -> tuple[int, int]:
+def _gpus(wanted: int | str, is_shared: bool, program: str) -> int:
+    """Return how many GPUs are used, in BasicSR's sense: 0 is the CPU, and one process drives one.
+
+    Raises:
+        OptionError: if they aren't there.
+    """
+    available = torch.cuda.device_count()
+    if isinstance(wanted, int) and wanted > available and not (is_shared and available):  # srun may show each just one
+        raise OptionError(f"num_gpu: expected at most {available} (what this machine has), got {wanted}; use auto")
+    used = available if wanted == "auto" else min(int(wanted), available)
+    if used > 1 and not is_shared:
+        get_root_logger().warning(
+            "num_gpu: one of %d GPUs is used; all: torchrun --nproc_per_node %d -m reblur_plugin.%s -opt FILE "
+            "--launcher pytorch",
+            *(used, used, program),
+        )
+        return 1
+    return used
+
+
+def _join(dist_params: Options, cuda: bool) -> tuple[int, int]:
+    """Meet the other processes; return this one's number and how many there are."""
     if "RANK" not in os.environ:
         raise OptionError(
             "--launcher pytorch: expected to be started by torchrun; use torchrun -m reblur_plugin.train ..."
         )
-    cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())  # srun may show each just one
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     backend = dist_params.get("backend", "nccl") if cuda else "gloo"
-    torch.distributed.init_process_group(backend, timeout=_COLLECTIVE_TIMEOUT)
+    torch.distributed.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
@@ -174,7 +197,18 @@ def _folders(root: Path, name: str, is_train: bool) -> dict[str, str]:
         "training_states": str(main / "training_states"),
         "log": str(main),
         "visualization": str(main / "visualization"),
+        "tb_logger": str(root / "tb_logger" / name),
     }
+
+
+def _move_aside(folders: list[Path]) -> Path | None:
+    """Rename what is there of `folders`, all by one time stamp; return the first one's new name."""
+    old = [folder for folder in folders if folder.exists()]
+    names = (f"_archived_{get_time_str()}{again}" for again in ["", *(f"_{number}" for number in range(2, 100))])
+    ending = next(name for name in names if not any(Path(f"{folder}{name}").exists() for folder in old))
+    for folder in old:
+        folder.rename(f"{folder}{ending}")
+    return Path(f"{old[0]}{ending}") if old else None
 
 
 def _device(opt: Options) -> str:

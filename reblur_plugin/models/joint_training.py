@@ -171,7 +171,7 @@ class JointlyTrainedModel(StoredModel):
                 l_blur = blur_loss(self.net_r, deblurred, part.blurry)
             l_sharp = None if preserved is None else sharp_loss(self.net_r, preserved)
         rho = collapse_indicator(l_blur, deblurred, part.blurry)
-        self.collapse.add(rho)
+        self.collapse.add(rho, part.share)
         self._log(part, l_r_blur=l_blur, l_r_sharp=l_sharp, rho=rho)
         return reblurring_module_loss(l_blur, l_sharp, weight)
 

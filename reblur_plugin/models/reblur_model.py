@@ -190,8 +190,8 @@ class ReblurModel(JointlyTrainedModel):
             first = self.finite.first()
             if first is not None:
                 raise ReblurModelError(
-                    f"loss: nan or infinity since iteration {first}; the last saved checkpoint is older and good. "
-                    "Use a smaller lr or grad_clip, then --auto_resume"
+                    f"loss: expected finite numbers, got nan or infinity since iteration {first}; "
+                    "use a smaller lr or grad_clip"
                 )
         for updater in self.updaters.values():
             updater.check()

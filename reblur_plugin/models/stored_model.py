@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from reblur_plugin import checkpoints, host
@@ -76,7 +75,6 @@ class StoredModel(BaseModel):
             "to_validate": self.opt.get("to_validate", False),
             "updaters": {label: updater.state_dict() for label, updater in self.updaters.items()},
             "best": getattr(self, "best_metric_results", {}),
-            "rng": torch.get_rng_state(),
             "origin": checkpoints.origin(self.opt, current_iter),
         }
         states = Path(self.opt["path"]["training_states"])
@@ -102,5 +100,4 @@ class StoredModel(BaseModel):
                 get_root_logger().warning(change)
         if resume_state["best"]:
             self.best_metric_results = resume_state["best"]
-        torch.set_rng_state(resume_state["rng"].cpu())
         self.iteration = resume_state["iter"]

@@ -15,19 +15,20 @@ class CollapseWatch:
     def __init__(self, window: int = _WINDOW) -> None:
         self.window = window
         self.total: Tensor | None = None
-        self.count = 0
+        self.count = 0.0
 
-    def add(self, rho: Tensor) -> None:
-        """Take the indicator of one iteration (`objectives.collapse_indicator`)."""
-        self.total = rho if self.total is None else self.total + rho
-        self.count += 1
+    def add(self, rho: Tensor, share: float = 1.0) -> None:
+        """Take the indicator (`objectives.collapse_indicator`) of one iteration, or of a part: a `share` of it."""
+        self.total = rho * share if self.total is None else self.total + rho * share
+        self.count += share
 
     def warning(self) -> str | None:
         """Return a sentence if rho's mean over the last `window` iterations is 1, else None. Reads the device."""
-        if self.total is None or self.count < self.window:
+        count = round(self.count)  # shares such as 1/3 don't add up to whole numbers
+        if self.total is None or count < self.window:
             return None
-        mean, count = float(self.total) / self.count, self.count
-        self.total, self.count = None, 0
+        mean = float(self.total) / self.count
+        self.total, self.count = None, 0.0
         if abs(mean - 1) > _TOLERANCE:
             return None
         return (

@@ -8,6 +8,7 @@ import csv
 import errno
 import importlib.util
 import logging
+import multiprocessing
 import re
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ from torch import Tensor, nn
 import reblur_plugin
 from reblur_plugin import checkpoints, cli, host, options, rules, test, train
 from reblur_plugin.data.pair_dataset import DrawSampler
-from reblur_plugin.engine import run, testing, training
+from reblur_plugin.engine import resume, run, testing, training
+from reblur_plugin.engine.batches import Batches
 from reblur_plugin.engine.components import build_dataset
 from reblur_plugin.models import validation
 from reblur_plugin.models.reblur_model import ReblurModel
@@ -110,7 +112,7 @@ class TestSilentWrongResults:
 
     def test_a_resumed_run_has_the_weights_of_both_networks(self, trained: Path, tiny_options: Options) -> None:
         opt = run.start(tiny_options, trained.parents[1], True, "none")
-        training._resume_state(opt, auto_resume=True)
+        resume.find_state(opt, auto_resume=True)
         model = ReblurModel(opt)
         for label, network in (("g", model.net_g), ("r", model.net_r)):
             saved = checkpoints.state_dict(trained / "models" / f"net_{label}_2.pth")
@@ -189,12 +191,13 @@ class TestLostWork:
         def refuse(*_: Any) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
+        tiny_options["logger"]["save_checkpoint_freq"] = 1
         (place / "o.yml").write_text(yaml.safe_dump(tiny_options))
         monkeypatch.setattr(torch, "save", refuse)
         assert command(monkeypatch, place, "train", "-opt", "o.yml") == 1
         (sentence,) = errors_of(capfd)
         assert re.fullmatch(
-            r".*net_g_2\.pth: can't be written \(.*No space left.*\); free or change the disk, then resume", sentence
+            r".*net_g_1\.pth: can't be written \(.*No space left.*\); free or change the disk, then resume", sentence
         )
         assert list((place / "experiments" / "tiny" / "models").iterdir()) == []
 
@@ -243,11 +246,14 @@ class TestLostWork:
     def test_workers_are_started_once_for_all_epochs(self, place: Path, tiny_options: Options, workers: int) -> None:
         tiny_options["datasets"]["train"]["num_worker_per_gpu"] = workers
         opt = run.start(tiny_options, place, True, "none")
-        loader = training._loader(build_dataset("train", opt["datasets"]["train"]), opt, 0)
-        assert loader.persistent_workers is (workers > 0)
-        batches = iter(loader)
-        for _ in range(5):  # two batches an epoch: the one iterator, and with it its workers, goes on
-            next(batches)
+        before = set(multiprocessing.active_children())
+        batches = Batches(build_dataset("train", opt["datasets"]["train"]), opt, 0)
+        started = set(multiprocessing.active_children()) - before
+        assert len(started) == workers
+        for _ in range(5):  # two batches an epoch
+            batches.next()
+        assert set(multiprocessing.active_children()) - before == started
+        batches.close()
 
     def test_a_new_run_may_start_from_the_networks_of_the_old_one_of_its_name(
         self, trained: Path, tiny_options: Options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from reblur_plugin import check, cli
 from reblur_plugin.engine.rehearsal import rehearse
 from reblur_plugin.errors import ReblurError
+from reblur_plugin.models.reblur_model import ReblurModel
 
 
 def test_it_tells_sizes_plan_memory_and_time(tmp_path: Path, tiny_options: dict[str, Any]) -> None:
@@ -27,11 +29,94 @@ def test_it_tells_sizes_plan_memory_and_time(tmp_path: Path, tiny_options: dict[
     assert report["net_r"].startswith(f"ReblurNet, {304 + 2 * 404 + 303:,} parameters, 0.00 GMAC at 16x16")
     assert f"{1400 * 720 * 1280 / 1e9:.2f} GMAC at 1280x720" in report["net_r"]
     assert report["learning rate"] == "0.001, 0.0001 from 5, 1e-05 from 9"
-    assert report["val"] == "2 images; all metrics can be computed"
+    assert re.fullmatch(r"2 images, \d+\.\d{3} s each with all metrics, validated 5 times", report["val"])
     assert float(report["rho"]) > 0
     assert re.fullmatch(r"\d+\.\d\d GiB at most", report["memory"])
-    assert re.fullmatch(r"\d+\.\d{3} s an iteration, \d+:\d\d:\d\d in all", report["time"])
+    assert re.fullmatch(r"\d+\.\d{3} s an iteration, \d+:\d\d:\d\d in all, validation included", report["time"])
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("frequency", "times"), [(20, 5), (30, 4)])
+def test_the_time_counts_validation_with_adaptation_and_metrics(
+    tmp_path: Path, tiny_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, frequency: int, times: int
+) -> None:
+    whole = ReblurModel.adapt
+
+    def adapt(*arguments: Any) -> Any:
+        time.sleep(0.4)
+        return whole(*arguments)
+
+    monkeypatch.setattr(ReblurModel, "adapt", adapt)
+    tiny_options["train"]["total_iter"] = 100
+    tiny_options["val"] |= {"val_freq": frequency, "tta": {"steps": 1, "lr": 1e-4}, "best": "psnr"}
+    report = dict(line.split(": ", 1) for line in rehearse(tiny_options, tmp_path))
+    an_image, an_iteration = (float(report[key].split(" s ")[0].split(", ")[-1]) for key in ("val", "time"))
+    assert an_image > 0.4
+    minutes, seconds = map(int, report["time"].split(" in all")[0].split(":")[-2:])
+    # two images a time, rounded to 0.001 s each; 100 iterations
+    assert 60 * minutes + seconds == pytest.approx(times * 2 * an_image + 100 * an_iteration, abs=1)
+
+
+def test_an_image_that_a_worker_cannot_read_is_one_sentence(
+    tmp_path: Path, tiny_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_options["datasets"]["train"]["num_worker_per_gpu"] = 1
+    for image in (tmp_path / "data" / "train").rglob("sharp/*.png"):
+        image.write_bytes(b"x")
+    errors = error_of(tmp_path, tiny_options, monkeypatch, capsys)
+    assert re.fullmatch(
+        r"error: .*\.png: expected an image, got a damaged or unknown file; unzip or download it again\n", errors
+    )
+
+
+def test_what_a_data_set_cannot_take_is_one_sentence(
+    tmp_path: Path, tiny_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_options["datasets"]["val"] = {"type": "PairedImageDataset"}
+    errors = error_of(tmp_path, tiny_options, monkeypatch, capsys)
+    assert errors.startswith(
+        "error: datasets: val: PairedImageDataset can't take these options: KeyError('io_backend')"
+    )
+
+
+def test_numbers_that_are_not_finite_send_nobody_to_a_checkpoint_that_is_not_there(
+    tmp_path: Path, tiny_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_options["train"]["optim_g"]["lr"] = 1e30
+    errors = error_of(tmp_path, tiny_options, monkeypatch, capsys)
+    assert errors.startswith("error: loss: expected finite numbers, got nan or infinity since iteration ")
+    assert "resume" not in errors
+
+
+def test_several_processes_are_refused(
+    tmp_path: Path, tiny_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors = error_of(tmp_path, tiny_options, monkeypatch, capsys, "--launcher", "pytorch")
+    assert errors == "error: --launcher: expected none, got pytorch; a rehearsal is one process\n"
+
+
+def test_basicsrs_own_models_are_rehearsed_too(tmp_path: Path, tiny_options: dict[str, Any]) -> None:
+    tiny_options["model_type"] = "SRModel"
+    del tiny_options["network_r"], tiny_options["train"]["optim_r"], tiny_options["train"]["reblur_opt"]
+    report = dict(line.split(": ", 1) for line in rehearse(tiny_options, tmp_path))
+    assert report["net_g"].startswith("ResUNet")
+    assert float(report["l_pix"]) > 0
+
+
+def error_of(
+    folder: Path,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *arguments: str,
+) -> str:
+    """Run the command, which fails and writes nothing; return what it says."""
+    (folder / "o.yml").write_text(yaml.safe_dump(options))
+    before = sorted(folder.rglob("*"))
+    monkeypatch.setattr(sys, "argv", ["check", "-opt", str(folder / "o.yml"), *arguments])
+    assert cli.guarded(check.main) == 1
+    assert sorted(folder.rglob("*")) == before
+    return capsys.readouterr().err
 
 
 def test_the_command_prints_it(

@@ -6,11 +6,9 @@ import copy
 import csv
 import math
 import os
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -123,27 +121,6 @@ class TestTraining:
         cv2.imwrite(str(path), np.zeros((32, 44, 3), np.uint8))
         with pytest.raises(ImageError, match=r"SEQ_A/blur_gamma/000000.png: expected the size .*40x32, got 44x32"):
             training.train(tiny_options, tmp_path)
-
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_a_signal_saves_and_says_how_to_go_on(self, tmp_path: Path, tiny_options: Options, number: int) -> None:
-        tiny_options["train"]["total_iter"] = 100_000
-        tiny_options["logger"] |= {"print_freq": 5, "save_checkpoint_freq": 100_000}
-        del tiny_options["val"]
-        (tmp_path / "o.yml").write_text(yaml.safe_dump(tiny_options))
-        command = [sys.executable, "-m", "reblur_plugin.train", "-opt", "o.yml"]
-        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=_environment())
-        experiment = tmp_path / "experiments" / "tiny"
-        deadline = time.monotonic() + 120
-        while not any("iter: " in log.read_text() for log in experiment.glob("*.log")):
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.1)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
-        (state,) = (experiment / "training_states").iterdir()
-        assert f"{signal.Signals(number).name}: saved iteration {state.stem}; go on with --auto_resume" in errors
-        assert "Traceback" not in errors
-        assert process.returncode == 130
 
 
 class TestOtherDataSets:

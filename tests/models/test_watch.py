@@ -45,6 +45,16 @@ class TestCollapseWatch:
         watch.add(torch.tensor(1.0))
         assert watch.warning() is not None
 
+    def test_parts_of_a_batch_make_one_iteration_together(self) -> None:
+        # three parts an iteration, of rho 0.4, 1.0 and 1.6: their mean is 1
+        watch = watched([])
+        for rho in [0.4, 1.0, 1.6] * 3:
+            watch.add(torch.tensor(rho), share=1 / 3)
+        assert watch.warning() is None
+        for rho in [0.4, 1.0, 1.6]:
+            watch.add(torch.tensor(rho), share=1 / 3)
+        assert "has been 1.000 for 4 iterations" in str(watch.warning())
+
     def test_without_any_iteration_nothing_is_said(self) -> None:
         assert CollapseWatch().warning() is None
 

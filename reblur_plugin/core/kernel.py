@@ -44,8 +44,8 @@ def residual_kernel(image: Tensor, blurrier: Tensor, size: int = 25, window: int
     solution = least_squares_kernel(gradients[0], gradients[1], beta)
     shifted = torch.fft.fftshift(solution)
     start = side // 2 - size // 2
-    kernel = shifted[start : start + size, start : start + size].clamp(min=0)
-    kernel[kernel < kernel.max() / _NOISE] = 0
+    kernel = shifted[start : start + size, start : start + size].clone()
+    kernel[kernel < kernel.max() / _NOISE] = 0  # and what is negative
     return kernel / kernel.sum()
 
 

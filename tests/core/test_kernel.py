@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -47,18 +50,21 @@ class TestResidualKernel:
         image = tensor(scene(rng))
         assert torch.equal(residual_kernel(image, image, SIZE), point)
 
-    def test_on_a_photograph_it_is_a_point_or_the_blur(self, shared: object) -> None:
-        from pathlib import Path
-
-        from reblur_plugin.data.images import read_image, to_tensor
-
-        pixels = read_image(Path(str(shared)) / "data" / "kodak24_500" / "kodim23.png")
+    def test_on_a_photograph_it_is_a_point_or_the_blur(self, shared: Path) -> None:
+        pixels = cv2.imread(str(shared / "data" / "kodak24_500" / "kodim23.png")) / 255
         stroke = np.full((1, 7), 1 / 7)
         blurry = np.stack([convolve2d(pixels[..., c], stroke, "same", "symm") for c in range(3)], axis=-1)
-        sharp, blurred = (to_tensor(image.astype(np.float32))[None] for image in (pixels, blurry))
+        sharp, blurred = (torch.from_numpy(image.transpose(2, 0, 1))[None] for image in (pixels, blurry))
         assert residual_kernel(sharp, sharp, 15)[7, 7] == 1
         found = residual_kernel(sharp, blurred, 15)
-        assert found[7, 4:11].sum() > 0.9
+        np.testing.assert_allclose(found[7, 4:11], np.full(7, 1 / 7), atol=0.01)
+
+    def test_the_edge_of_the_window_isnt_taken_for_one_of_the_scene(self, rng: np.random.Generator) -> None:
+        ramp = np.linspace(0, 1, SIDE)[None]  # its far ends differ by the whole range
+        texture = 0.1 * (scene(rng) - 0.5)
+        sharp, blurry = ramp + texture, ramp + convolve2d(texture, motion(), mode="same")
+        found = residual_kernel(tensor(sharp), tensor(blurry), SIZE)
+        np.testing.assert_allclose(found, motion(), atol=0.02)
 
     def test_only_the_window_at_the_centre_counts(self, rng: np.random.Generator) -> None:
         sharp = scene(rng)

@@ -139,7 +139,9 @@ class ReblurModel(JointlyTrainedModel):
             checkpoints.load_weights(network, path, key, self.opt["path"].get(f"strict_load_{label}", True))
             get_root_logger().info(f"Loaded net_{label} from {path} ({key or 'params_ema or params'}).")
         elif not self.is_train:
-            raise ReblurModelError(f"path: pretrain_network_{label}: missing; a test needs a checkpoint")
+            raise ReblurModelError(
+                f"path: pretrain_network_{label}: missing; a test needs a checkpoint, python -m reblur_plugin.train makes one"
+            )
         count = sum(parameter.numel() for parameter in network.parameters())
         get_root_logger().info(f"net_{label}: {type(network).__name__}, {count:,} parameters.")
         if label == "g" and self.frozen_g:
@@ -153,7 +155,10 @@ class ReblurModel(JointlyTrainedModel):
             return net
         devices = [torch.cuda.current_device()] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(
-            net, device_ids=devices, find_unused_parameters=self.opt.get("find_unused_parameters", False)
+            net,
+            device_ids=devices,
+            find_unused_parameters=self.opt.get("find_unused_parameters", False),
+            gradient_as_bucket_view=True,  # no second copy of the gradient
         )
 
     def feed_data(self, data: dict[str, Any]) -> None:

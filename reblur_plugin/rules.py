@@ -37,12 +37,19 @@ def check(options: Options, is_train: bool) -> None:
 
 def problems(options: Options, is_train: bool) -> list[str]:
     """Return a sentence for each problem that can be told without loading torch or data."""
+    if is_train and _is_of_a_test(options):
+        return ["train, datasets: train: missing: these are options of a test; python -m reblur_plugin.test -opt FILE"]
     own_model = options.get("model_type") in (None, "ReblurModel")
     found = _against_schema(options, schema.training(own_model) if is_train else schema.test(own_model))
     found += _check_files(options)
     if is_train:
         found += _check_training(options, own_model)
     return found + _check_validation(options)
+
+
+def _is_of_a_test(options: Options) -> bool:
+    datasets = options.get("datasets")
+    return isinstance(datasets, dict) and bool(datasets) and "train" not in datasets and "train" not in options
 
 
 def _against_schema(options: Options, rules: dict[str, Any]) -> list[str]:

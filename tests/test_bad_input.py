@@ -583,12 +583,12 @@ CASES = {
         forced("path:param_key_g=params_ema", "{}/g.pth: expected the entry 'params_ema', found params")
     ),
     "test without checkpoint": Case(
-        "path: pretrain_network_g: missing; a test needs a checkpoint",
+        "path: pretrain_network_g: missing; a test needs a checkpoint, which python -m reblur_plugin.train makes",
         spoil=lambda _, options: options["path"].clear(),
         programs=("test",),
     ),
     "test without M_R's checkpoint": Case(
-        "path: pretrain_network_r: missing; a test needs a checkpoint",
+        "path: pretrain_network_r: missing; a test needs a checkpoint, which ...",
         spoil=lambda _, options: options["path"].pop("pretrain_network_r"),
         programs=("test",),
     ),

@@ -334,7 +334,9 @@ class TestErrors:
 
     def test_a_test_without_checkpoint_is_refused(self, place: Place, error_of: Callable[..., str]) -> None:
         place.options["path"] = {}
-        assert error_of("test") == "path: pretrain_network_g: missing; a test needs a checkpoint"
+        assert error_of("test") == (
+            "path: pretrain_network_g: missing; a test needs a checkpoint, which python -m reblur_plugin.train makes"
+        )
 
 
 @pytest.mark.usefixtures("fresh_logger")
@@ -368,3 +370,20 @@ class TestRuns:
         log = run(program)
         for label in ("g", "r"):
             assert f"Loaded net_{label} from {place.file.with_name(label)}.pth (params" in log
+
+
+class TestCommands:
+    def test_the_package_lists_its_commands_in_a_blink(self) -> None:
+        code = (
+            "import runpy, sys\n"
+            "try: runpy.run_module('reblur_plugin', run_name='__main__')\n"
+            "finally: assert not {'torch', 'basicsr', 'numpy'} & set(sys.modules)"
+        )
+        finished = interpreter("-c", code)
+        assert finished.returncode == 0
+        listed = set(re.findall(r"python -m reblur_plugin\.(\w+)", finished.stdout))
+        package = ROOT / "reblur_plugin"
+        files = [*package.glob("*.py"), *package.glob("*/__main__.py")]
+        runnable = [path for path in files if 'if __name__ == "__main__"' in path.read_text(encoding="utf-8")]
+        names = {path.parent.name if path.name == "__main__.py" else path.stem for path in runnable}
+        assert listed == names - {"reblur_plugin"}

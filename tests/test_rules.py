@@ -123,6 +123,14 @@ class TestCheck:
         assert problems(options) == "datasets: train: missing"
         check(options, is_train=False)
 
+    def test_options_of_a_test_are_sent_to_the_test(self, options: Options) -> None:
+        options["datasets"] = {"test": {"type": "DeblurPairDataset"}}
+        options["path"]["pretrain_network_g"] = "not/trained/yet.pth"
+        del options["train"], options["logger"]
+        assert problems(options) == (
+            "train, datasets: train: missing: these are options of a test; python -m reblur_plugin.test -opt FILE"
+        )
+
     @pytest.mark.parametrize("key", ["pretrain_network_g", "pretrain_network_r", "resume_state"])
     def test_a_missing_file_is_named(self, options: Options, tmp_path: Path, key: str) -> None:
         options["path"][key] = f"{tmp_path}/none.pth"

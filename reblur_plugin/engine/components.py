@@ -87,7 +87,7 @@ def _names(table: Any) -> set[str]:
 
 
 def _unknown(where: str, name: Any, table: Any) -> str:
-    return f"{where}: nothing is registered as {name!r}{suggest(name, _names(table))}"
+    return f"{where}: nothing is registered as {name!r}{suggest(name, _names(table))}; --import MODULE for your own"
 
 
 def _arguments(where: str, component: Any, block: Options, is_metric: bool) -> list[str]:

@@ -140,7 +140,8 @@ class ReblurModel(JointlyTrainedModel):
             get_root_logger().info(f"Loaded net_{label} from {path} ({key or 'params_ema or params'}).")
         elif not self.is_train:
             raise ReblurModelError(
-                f"path: pretrain_network_{label}: missing; a test needs a checkpoint, python -m reblur_plugin.train makes one"
+                f"path: pretrain_network_{label}: missing; a test needs a checkpoint, "
+                "which python -m reblur_plugin.train makes"
             )
         count = sum(parameter.numel() for parameter in network.parameters())
         get_root_logger().info(f"net_{label}: {type(network).__name__}, {count:,} parameters.")

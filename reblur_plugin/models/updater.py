@@ -114,7 +114,7 @@ class Updater:
         wanted = [{key: value for key, value in group.items() if key != "params"} for group in self._groups()]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.last_epoch = state["scheduled"]
-        self.scheduler._step_count = state["scheduled"] + 1  # else PyTorch thinks that no step was taken yet
+        self.scheduler._step_count = state["scheduled"] + 2  # else PyTorch thinks that no step was taken yet
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
         skipped, in_a_row = state.get("skipped", (0, 0))

@@ -92,10 +92,14 @@ class TestRefusals:
     def test_an_unknown_type_is_named_with_the_nearest_one(self, options: Options, entry: str, message: str) -> None:
         assert problems(override(options, [entry])).startswith(message)
 
+    def test_a_class_of_ones_own_wants_its_module(self, options: Options) -> None:
+        message = problems(override(options, ["network_g:type=MyNetwork"]))
+        assert message.endswith("; --import MODULE for your own")
+
     def test_a_name_like_none_is_answered_with_all_names(self, options: Options) -> None:
         message = problems(override(options, ["val:metrics:psnr:type=zzz"]))
         assert message.startswith("val: metrics: psnr: type: nothing is registered as 'zzz'; expected one of ")
-        listed = message.split("expected one of ")[1].split(", ")
+        listed = message.split("expected one of ")[1].split("; ")[0].split(", ")
         assert {"calculate_psnr", "reblur_lpips", "reblur_niqe", "reblur_ssim"} <= set(listed)
         assert listed == sorted(listed)
 

@@ -1,0 +1,27 @@
+"""`python -m reblur_plugin`: the commands."""
+
+from __future__ import annotations
+
+import sys
+
+COMMANDS = {
+    "check": "rehearse a training: sizes, memory, time, what is wrong with its options",
+    "train": "train a deblurring network M_D together with its reblurring network M_R",
+    "test": "deblur, adapt and score test sets",
+    "deblur": "deblur photographs by a checkpoint alone",
+    "reblurability": "rank anybody's results by the blur that is left in them",
+    "data": "check, pack and make training data",
+    "bench": "measure time and memory",
+    "schema": "print the JSON Schema of option files, for editors",
+}
+
+
+def main() -> int:
+    """List the commands."""
+    lines = [f"python -m reblur_plugin.{name:<{max(map(len, COMMANDS))}}  {does}" for name, does in COMMANDS.items()]
+    sys.stdout.write("\n".join([*lines, "", "--help after a command tells its options.", ""]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,11 +18,12 @@ _HOME = {
     "AdaptConfig": "core.adapt",
     "AdaptError": "core.adapt",
     "Adaptation": "core.adapt",
+    "Adapter": "core.video",
     "adapt": "core.adapt",
     "OptionError": "options",
     "register": "registration",
 }
-__all__ = ["AdaptConfig", "AdaptError", "Adaptation", "OptionError", "adapt", "register"]
+__all__ = ["AdaptConfig", "AdaptError", "Adaptation", "Adapter", "OptionError", "adapt", "register"]
 
 
 def __getattr__(name: str) -> Any:

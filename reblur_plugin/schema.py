@@ -45,6 +45,7 @@ _METRIC = _COMPONENT | {"properties": {"type": _TEXT, "crop_border": _NATURAL}}
 _SEQUENCES = _entry(
     "array", "a list of sequences", items=_entry("string", "the name of a sequence, in quotes if it is a number")
 )
+_ALL_OR = {"type": ["string", "array"], "pattern": "^all$"}
 _NETWORKS = ("g", "r", "d")
 
 _DATASET = {
@@ -138,7 +139,13 @@ _VAL = {
             "lr": _POSITIVE,
             "optimizer": _choice("adam", "sgd"),
             "target": _choice("current", "initial"),
-            "histogram": _choice("skimage", "none"),
+            "histogram": _choice("skimage", "torch", "none"),
+            "parameters": _ALL_OR | {"items": _TEXT, "title": "all or a list of names of weights"},
+            "keep": _ALL_OR | {"items": _NATURAL, "title": "all or a list of steps"},
+            "max_change": _POSITIVE | {"type": ["number", "null"]},
+            "amp": _choice("none", "bf16", "auto"),
+            "channels_last": _FLAG,
+            "max_memory": _COUNT | {"type": ["integer", "null"]},
         }
     ),
 }

@@ -3,64 +3,33 @@
     result = adapt(deblur_net, reblur_net, blurry)      # blurry: (1, 3, H, W) in [0, 1]
     result.image                                        # L_Adapted^N, unclamped
     result.initial                                      # L^0, the plain deblurred image
+    result.fallback                                     # None, or why `image` is L^0
     for step in result.steps:                           # L^0 ... L^N before histogram matching
-        print(step.number, step.loss, step.change)
+        print(step.number, step.loss, step.change, step.seconds)
 
 The caller's networks come back bit for bit as they were: weights, gradients, requires_grad, train/eval mode, buffers.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from reblur_plugin.core.borrow import bare, eval_mode, fresh_casts, kept_buffers, lent_parameters
+from reblur_plugin.core.borrow import bare, borrowed
+from reblur_plugin.core.checkpointing import checkpointed
+from reblur_plugin.core.choices import AdaptConfig, AdaptError, Amp
 from reblur_plugin.core.histogram import match_histogram
-from reblur_plugin.core.objectives import finest, frozen, l1, self_reblur_loss
-from reblur_plugin.errors import ReblurError
-
-Optimizer = Literal["adam", "sgd"]
-Target = Literal["current", "initial"]
-HistogramMatching = Literal["skimage", "none"]
-
-
-class AdaptError(ReblurError):
-    """What was given can't be adapted; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class AdaptConfig:
-    """The choices of Algorithm 1; the defaults are the paper's (D5, D9).
-
-    Attributes:
-        steps: N, number of updates of theta_D; 0 gives the plain deblurred image.
-        lr: mu, the test-time learning rate.
-        optimizer: "adam" (section S1: Adam in all cases) or "sgd" (no momentum); a fresh one for each image.
-        target: L* of Eq. 7: the "current" L^i (line 6) or the "initial" L^0.
-        histogram: "skimage" matches L^N's colours to L^0's (line 10); "none" returns L^N.
-    """
-
-    steps: int = 5
-    lr: float = 3e-6
-    optimizer: Optimizer = "adam"
-    target: Target = "current"
-    histogram: HistogramMatching = "skimage"
-
-    def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise AdaptError(f"steps: expected a whole number of updates >= 0, got {self.steps!r}")
-        if isinstance(self.lr, bool) or not isinstance(self.lr, (int, float)) or not 0 < self.lr < math.inf:
-            raise AdaptError(f"lr: expected a learning rate > 0 such as 3e-6, got {self.lr!r}")
-        for name, choices in (("optimizer", Optimizer), ("target", Target), ("histogram", HistogramMatching)):
-            value = getattr(self, name)
-            if value not in get_args(choices):
-                raise AdaptError(f"{name}: expected one of {', '.join(get_args(choices))}, got {value!r}")
+from reblur_plugin.core.passes import Passes, change
+from reblur_plugin.core.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -69,40 +38,59 @@ class AdaptStep:
 
     Attributes:
         number: i, how many updates theta_D has had; 0 is the plain deblurred image.
-        deblurred: L^i = M_D(B) before histogram matching, `(1, C, H, W)`, unclamped.
+        deblurred: L^i = M_D(B) before histogram matching, `(1, C, H, W)`, unclamped; None, if it isn't kept.
         loss: L_self at L^i (Eq. 7); None after the last update, where the algorithm doesn't compute it.
             It may rise while the image gets sharper (its target moves along): no measure of success.
         change: mean |L^i - L^0|.
+        seconds: that the pass which made L^i took, the update behind it included.
     """
 
     number: int
-    deblurred: Tensor
+    deblurred: Tensor | None
     loss: float | None
     change: float
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What `adapt` found: `image` is L_Adapted^N, `initial` L^0, `steps` L^0 ... L^N; all `(1, C, H, W)`, unclamped."""
+    """What `adapt` found; images are `(1, C, H, W)`, unclamped.
+
+    Attributes:
+        image: L_Adapted^N; L^0, if the adaptation went astray.
+        initial: L^0 = M_D(B), the image without adaptation.
+        steps: L^0 ... L^N.
+        plan: how it was computed.
+    """
 
     image: Tensor
+    initial: Tensor
     steps: tuple[AdaptStep, ...]
     config: AdaptConfig = field(default_factory=AdaptConfig)
+    plan: Plan = field(default_factory=Plan)
 
     @property
-    def initial(self) -> Tensor:
-        """Return L^0 = M_D(B), the image without adaptation."""
-        return self.steps[0].deblurred
+    def fallback(self) -> str | None:
+        """Return why `image` is the unadapted one; None, if it isn't."""
+        return _astray(self.steps, self.config)
+
+    @property
+    def seconds(self) -> float:
+        """Return the time of all passes."""
+        return sum(step.seconds for step in self.steps)
 
     def after(self, number: int) -> Tensor:
         """Return what Algorithm 1 gives with N = `number` updates: L^number, its histogram matched to L^0's.
 
         Raises:
-            AdaptError: if the adaptation stopped before that update.
+            AdaptError: if the adaptation stopped before that update, or its image wasn't kept.
         """
         if not 0 <= number < len(self.steps):
             raise AdaptError(f"after({number}): expected a step from 0 to {len(self.steps) - 1}")
-        return _match(self.steps[number].deblurred, self.initial, number, self.config)
+        deblurred = self.steps[number].deblurred
+        if deblurred is None:
+            raise AdaptError(f"after({number}): that image wasn't kept; add {number} to keep")
+        return _result(deblurred, self.initial, self.steps[: number + 1], self.config)
 
 
 def adapt(
@@ -110,6 +98,9 @@ def adapt(
     reblur_net: nn.Module,
     blurry: Tensor,
     config: AdaptConfig | None = None,
+    *,
+    plan: Plan | None = None,
+    tick: Callable[[], None] | None = None,
     **choices: Any,
 ) -> Adaptation:
     """Return Algorithm 1's result for one blurry image: theta_D follows the gradient of Eq. 7 for N steps.
@@ -123,58 +114,117 @@ def adapt(
         reblur_net: M_R, any module that maps an image to an image of the same size.
         blurry: B, float `(1, C, H, W)` in [0, 1] on the networks' device.
         config: the choices; or give them by name: `adapt(..., steps=3, lr=1e-6)`.
+        plan: from `memory.Costs.plan`, to have it measured once for many photographs; by default the whole photograph
+            at once, or whatever fits into `max_memory`.
+        tick: called after each pass over a tile, of which there are N + 1 for each.
 
     Raises:
         AdaptError: if the input is no single float image, a network has no float32/float64 weights to adapt or cuts
-            the gradient, or sizes don't agree.
+            the gradient, sizes don't agree, or nothing fits into `max_memory`.
     """
     if config is None:
         config = AdaptConfig(**choices)
     elif choices:
         raise AdaptError(f"adapt: give either config or single choices, got both ({', '.join(choices)})")
-    deblur_net, reblur_net = bare(deblur_net), bare(reblur_net)
-    _check_image(blurry)
-    _check_networks(deblur_net, reblur_net)
+    return adapted_from(None, deblur_net, reblur_net, blurry, config, plan, tick)[0]
 
-    with torch.inference_mode(False), torch.enable_grad(), ExitStack() as borrowed:
+
+def adapted_from(
+    start: Sequence[Tensor] | None,
+    deblur_net: nn.Module,
+    reblur_net: nn.Module,
+    blurry: Tensor,
+    config: AdaptConfig,
+    plan: Plan | None = None,
+    tick: Callable[[], None] | None = None,
+) -> tuple[Adaptation, list[Tensor]]:
+    """Return what `adapt` does and the weights after the last update, which begin at `start` instead of M_D's own."""
+    _check_image(blurry)
+    deblur_net, reblur_net = (_network(*given) for given in (("deblur_net", deblur_net), ("reblur_net", reblur_net)))
+    names = chosen_names(deblur_net, config.parameters)
+    if plan is None and config.max_memory is not None:
+        from reblur_plugin.core import memory  # which measures by calling this
+
+        height, width = blurry.shape[-2:]
+        plan = memory.Costs(deblur_net, reblur_net, blurry, config).plan(height, width, config.max_memory)
+    plan = plan or Plan()
+
+    with torch.inference_mode(False), torch.enable_grad():
         if blurry.is_inference():
             blurry = blurry.clone()
         blurry = blurry.detach()
-        for network in (deblur_net, reblur_net):
-            borrowed.enter_context(eval_mode(network))
-            borrowed.enter_context(kept_buffers(network))
-        borrowed.enter_context(frozen(reblur_net))
-        borrowed.enter_context(fresh_casts())
-        parameters = borrowed.enter_context(lent_parameters(deblur_net))
-        steps = _optimise(deblur_net, reblur_net, blurry, parameters, config)
-    final = _match(steps[-1].deblurred, steps[0].deblurred, config.steps, config)
-    return Adaptation(final, steps, config)
+        if config.channels_last:
+            blurry = blurry.contiguous(memory_format=torch.channels_last)
+        with (
+            borrowed(deblur_net, reblur_net, names, config.channels_last) as parameters,
+            checkpointed(deblur_net, plan.deblur_depth),
+            checkpointed(reblur_net, plan.reblur_depth),
+        ):
+            for parameter, value in zip(parameters, start or (), strict=start is not None):
+                parameter.data.copy_(value)
+            tiles = plan.tiles(*blurry.shape[-2:])
+            dtype = _autocast(config.amp, blurry.device)
+            passes = Passes(deblur_net, reblur_net, blurry, tiles, dtype, tick or (lambda: None))
+            initial, final, steps = _optimise(passes, parameters, config)
+            weights = [parameter.data for parameter in parameters]
+    return Adaptation(_result(final, initial, steps, config), initial, steps, config, plan), weights
 
 
 def _optimise(
-    deblur_net: nn.Module, reblur_net: nn.Module, blurry: Tensor, parameters: list[nn.Parameter], config: AdaptConfig
-) -> tuple[AdaptStep, ...]:
-    """Run lines 3-9 of Algorithm 1 on parameters that are free to change."""
+    passes: Passes, parameters: list[nn.Parameter], config: AdaptConfig
+) -> tuple[Tensor, Tensor, tuple[AdaptStep, ...]]:
+    """Run lines 3-9 of Algorithm 1 on parameters that are free to change; return L^0, L^N and all steps."""
     optimizer = _optimizer(parameters, config)
-    images: list[Tensor] = []
+    clock = _Clock(passes.blurry.device)
+    initial: Tensor | None = None
+    images: list[Tensor | None] = []
     losses: list[Tensor] = []
+    changes: list[Tensor] = []
+
+    def remember(deblurred: Tensor) -> Tensor:
+        first = deblurred if initial is None else initial  # line 4: the first pass is L^0
+        images.append(deblurred if config.keeps(len(images)) else None)
+        changes.append(change(deblurred, first))
+        clock.mark()
+        return first
+
     for _ in range(config.steps):
-        deblurred = _deblur(deblur_net, blurry)  # line 6; the first pass is line 4 as well
-        images.append(deblurred.detach().clone())  # a copy, for networks that work in place
-        target = images[0] if config.target == "initial" else None
-        loss = _self_loss(reblur_net, deblurred, target)  # line 7
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        deblurred, loss = passes.gradient(initial if config.target == "initial" else None)  # lines 6, 7
         if all(parameter.grad is None for parameter in parameters):
             raise AdaptError("deblur_net: no weight received a gradient; its forward pass must not detach its output")
         optimizer.step()  # line 8
-        losses.append(loss.detach())
-    with torch.no_grad():
-        images.append(_deblur(deblur_net, blurry))  # line 9
+        losses.append(loss)
+        initial = remember(deblurred)
+        del deblurred
+    final = passes.deblur()  # line 9
+    initial = remember(final)
     # Numbers are read once, here: reading them in the loop would make a GPU wait in every step.
-    changes = torch.stack([l1(_at_least_float(image), _at_least_float(images[0])) for image in images]).tolist()
-    values: list[float | None] = [*torch.stack(losses).tolist(), None] if losses else [None]
-    return tuple(AdaptStep(i, image, values[i], changes[i]) for i, image in enumerate(images))
+    numbers = torch.stack([*changes, *losses]).tolist()
+    values = [*numbers[len(changes) :], None]
+    seconds = clock.seconds()
+    steps = tuple(AdaptStep(i, image, values[i], numbers[i], seconds[i]) for i, image in enumerate(images))
+    return initial, final, steps
+
+
+class _Clock:
+    """Times between marks, on a GPU its own times, without making anybody wait."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_gpu = device.type == "cuda"
+        self._marks: list[Any] = []
+        self.mark()
+
+    def mark(self) -> None:
+        if self._on_gpu:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+        self._marks.append(event if self._on_gpu else time.perf_counter())
+
+    def seconds(self) -> list[float]:
+        """Return the time between each two marks; the device must have passed them all."""
+        pairs = pairwise(self._marks)
+        return [first.elapsed_time(last) / 1000 if self._on_gpu else last - first for first, last in pairs]
 
 
 def _optimizer(parameters: list[nn.Parameter], config: AdaptConfig) -> torch.optim.Optimizer:
@@ -182,37 +232,33 @@ def _optimizer(parameters: list[nn.Parameter], config: AdaptConfig) -> torch.opt
     return kind(parameters, lr=config.lr)
 
 
-def _deblur(deblur_net: nn.Module, blurry: Tensor) -> Tensor:
-    deblurred = finest(deblur_net(blurry.clone()))  # a copy, for networks that work in place
-    if deblurred.shape != blurry.shape:
-        raise AdaptError(
-            f"deblur_net: expected an image of the input's shape {tuple(blurry.shape)}, got {tuple(deblurred.shape)}"
-        )
-    return deblurred
+def _autocast(amp: Amp, device: torch.device) -> torch.dtype | None:
+    if amp == "auto":
+        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if fast else None
+    return torch.bfloat16 if amp == "bf16" else None
 
 
-def _self_loss(reblur_net: nn.Module, deblurred: Tensor, target: Tensor | None) -> Tensor:
-    if not deblurred.requires_grad:
-        raise AdaptError("deblur_net: its output carries no gradient; its forward pass must not run under no_grad")
-    try:
-        loss = self_reblur_loss(reblur_net, deblurred, target)
-    except ReblurError as error:
-        raise AdaptError(f"reblur_net: expected an image of its input's shape; {error}") from error
-    if not loss.requires_grad:
-        raise AdaptError("reblur_net: its output carries no gradient to its input; it must not detach it")
-    return loss
+def _result(deblurred: Tensor, initial: Tensor, steps: Sequence[AdaptStep], config: AdaptConfig) -> Tensor:
+    """Apply line 10 to the image of the last of `steps`, or return L^0 if they went astray."""
+    if _astray(steps, config) or len(steps) == 1:
+        return initial
+    return deblurred if config.histogram == "none" else match_histogram(deblurred, initial, config.histogram)
 
 
-def _match(image: Tensor, initial: Tensor, number: int, config: AdaptConfig) -> Tensor:
-    """Apply line 10; before the first update there is nothing to match."""
-    if not torch.isfinite(image).all():
-        raise AdaptError(f"adapt: nan or infinity after {number} steps with lr {config.lr}; use a smaller lr")
-    return image if number == 0 or config.histogram == "none" else match_histogram(image, initial)
-
-
-def _at_least_float(image: Tensor) -> Tensor:
-    """Return a half-precision image as float32: means of small differences need it."""
-    return image.float() if image.dtype in (torch.float16, torch.bfloat16) else image
+def _astray(steps: Sequence[AdaptStep], config: AdaptConfig) -> str | None:
+    """Return what went wrong first; None, if nothing did. The loss has no say: it may rise on the right way."""
+    for step in steps:
+        if not math.isfinite(step.change):
+            if step.number == 0:
+                raise AdaptError("adapt: nan or infinity without any update; check the weights of deblur_net")
+            return f"nan or infinity after step {step.number} with lr {config.lr}; use a smaller lr"
+        if config.max_change is not None and step.change > config.max_change:
+            return (
+                f"mean change {step.change:.3g} after step {step.number} is beyond max_change {config.max_change:g}; "
+                "use a smaller lr"
+            )
+    return None
 
 
 def _check_image(blurry: Tensor) -> None:
@@ -227,16 +273,40 @@ def _check_image(blurry: Tensor) -> None:
         raise AdaptError("blurry: expected finite values, got nan or infinity")
 
 
-def _check_networks(deblur_net: nn.Module, reblur_net: nn.Module) -> None:
-    parameters = list(deblur_net.parameters())
-    if not any(parameter.is_floating_point() for parameter in parameters):
+def _network(name: str, network: nn.Module) -> nn.Module:
+    """Return the network inside its wrapper, if gradient can reach its weights."""
+    if not isinstance(network, nn.Module):
+        raise AdaptError(f"{name}: expected a network (torch.nn.Module), got {type(network).__name__}")
+    network = bare(network)
+    if any(parameter.is_inference() for parameter in network.parameters()):
+        raise AdaptError(f"{name}: built inside inference_mode, which forbids gradient; build or load it outside")
+    return network
+
+
+def chosen_names(deblur_net: nn.Module, patterns: Literal["all"] | Sequence[str]) -> list[str]:
+    """Return the names of the weights that adapt, in the network's order.
+
+    Raises:
+        AdaptError: if a pattern fits none, or the network has none that steps of 3e-6 can move.
+    """
+    names = {name: parameter for name, parameter in deblur_net.named_parameters() if parameter.is_floating_point()}
+    if not names:
         raise AdaptError(f"deblur_net: {type(deblur_net).__name__} has no floating-point weights to adapt")
-    for name, network in (("deblur_net", deblur_net), ("reblur_net", reblur_net)):
-        if any(parameter.is_inference() for parameter in network.parameters()):
-            raise AdaptError(f"{name}: built inside inference_mode, which forbids gradient; build or load it outside")
-    for parameter in parameters:
+    for parameter in names.values():
         if parameter.dtype in (torch.float16, torch.bfloat16):
             raise AdaptError(
                 f"deblur_net: expected float32 weights, got {parameter.dtype}, where steps of 3e-6 are rounded away; "
                 "call .float() and use autocast for speed"
             )
+    if patterns == "all":
+        return list(names)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            parts = dict.fromkeys(f"{name.split('.')[0]}.*" for name in names if "." in name)
+            near = difflib.get_close_matches(pattern, [*parts, *names], n=2, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join([*parts] or names)}"
+            raise AdaptError(f"parameters: expected names of weights of M_D, got {pattern!r}; {hint}")
+    chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    if not chosen:
+        raise AdaptError("parameters: expected all or a list of names, got an empty list")
+    return chosen

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
+
+from reblur_plugin.core.objectives import frozen
 
 
 def bare(network: nn.Module) -> nn.Module:
@@ -16,28 +18,51 @@ def bare(network: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def lent_parameters(network: nn.Module) -> Iterator[list[nn.Parameter]]:
-    """Yield the network's float parameters, free to change until the end of the block.
+def borrowed(
+    deblur_net: nn.Module, reblur_net: nn.Module, names: Sequence[str], channels_last: bool
+) -> Iterator[list[nn.Parameter]]:
+    """Yield the parameters `names` of M_D, free to change until the end of the block; all else is held.
 
-    Their storage is exchanged for a copy, never written: the caller's values can't be harmed, not even half-way.
+    Both networks run in eval mode meanwhile and write into copies of their buffers.
     """
-    parameters = [parameter for parameter in network.parameters() if parameter.is_floating_point()]
-    saved = [(parameter, parameter.data, parameter.grad, parameter.requires_grad) for parameter in parameters]
-    try:
+    chosen = dict(deblur_net.named_parameters())
+    with ExitStack() as stack:
+        for network in (deblur_net, reblur_net):
+            stack.enter_context(_eval_mode(network))
+            stack.enter_context(_kept_buffers(network))
+            stack.enter_context(frozen(network))
+        stack.enter_context(_fresh_casts())
+        if channels_last:
+            stack.enter_context(_lent(list(reblur_net.parameters()), channels_last))
+        stack.enter_context(_lent(list(chosen.values()), channels_last))
+        parameters = [chosen[name] for name in names]
         for parameter in parameters:
-            parameter.data = parameter.data.clone()
-            parameter.grad = None
             parameter.requires_grad_(True)
         yield parameters
-    finally:
-        for parameter, data, grad, requires_grad in saved:
-            parameter.data = data
-            parameter.grad = grad
-            parameter.requires_grad_(requires_grad)
 
 
 @contextmanager
-def kept_buffers(network: nn.Module) -> Iterator[None]:
+def _lent(parameters: Sequence[nn.Parameter], channels_last: bool) -> Iterator[None]:
+    """Let floating-point `parameters` be changed.
+
+    Their storage is exchanged for a copy, never written: the caller's values can't be harmed, not even half-way.
+    """
+    lent = [parameter for parameter in parameters if parameter.is_floating_point()]
+    saved = [(parameter, parameter.data, parameter.grad) for parameter in lent]
+    try:
+        for parameter in lent:
+            layout = torch.channels_last if channels_last and parameter.ndim == 4 else torch.preserve_format
+            parameter.data = parameter.data.clone(memory_format=layout)
+            parameter.grad = None
+        yield
+    finally:
+        for parameter, data, grad in saved:
+            parameter.data = data
+            parameter.grad = grad
+
+
+@contextmanager
+def _kept_buffers(network: nn.Module) -> Iterator[None]:
     """Let `network` write into copies of its buffers; its own come back untouched."""
     saved = [
         (module._buffers, name, buffer)
@@ -56,7 +81,7 @@ def kept_buffers(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def fresh_casts() -> Iterator[None]:
+def _fresh_casts() -> Iterator[None]:
     """Let autocast cast the weights in every pass: its cached copies would hide the updates."""
     enabled = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
@@ -67,7 +92,7 @@ def fresh_casts() -> Iterator[None]:
 
 
 @contextmanager
-def eval_mode(network: nn.Module) -> Iterator[None]:
+def _eval_mode(network: nn.Module) -> Iterator[None]:
     """Run `network` in eval mode; every submodule's own mode comes back afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     try:

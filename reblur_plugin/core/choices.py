@@ -1,0 +1,90 @@
+"""What can be chosen about Algorithm 1, checked before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from reblur_plugin.errors import ReblurError
+
+Optimizer = Literal["adam", "sgd"]
+Target = Literal["current", "initial"]
+HistogramMatching = Literal["skimage", "torch", "none"]
+Amp = Literal["none", "bf16", "auto"]
+
+
+class AdaptError(ReblurError):
+    """What was given can't be adapted; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class AdaptConfig:
+    """The choices of Algorithm 1; the defaults are the paper's (D5, D9).
+
+    Attributes:
+        steps: N, number of updates of theta_D; 0 gives the plain deblurred image.
+        lr: mu, the test-time learning rate.
+        optimizer: "adam" (section S1: Adam in all cases) or "sgd" (no momentum); a fresh one for each image.
+        target: L* of Eq. 7: the "current" L^i (line 6) or the "initial" L^0.
+        histogram: "skimage" matches L^N's colours to L^0's (line 10); "torch" does so on the device, "none" doesn't.
+        parameters: which weights adapt: "all", or names of M_D's parameters with * and ? ("body.*").
+        keep: whose images are kept, by number of updates: "all", or some beside L^0 and L^N.
+        max_change: mean |L^i - L^0| beyond which adaptation has gone astray and L^0 is returned (D34); None: any.
+        amp: autocast: "bf16", "auto" (bf16 where the device has units for it), or "none".
+        channels_last: compute in this memory layout, the faster one on most devices.
+        max_memory: bytes that the process (on a GPU: PyTorch) may hold; the cheapest way that fits is taken (D35).
+    """
+
+    steps: int = 5
+    lr: float = 3e-6
+    optimizer: Optimizer = "adam"
+    target: Target = "current"
+    histogram: HistogramMatching = "skimage"
+    parameters: Literal["all"] | tuple[str, ...] = "all"
+    keep: Literal["all"] | tuple[int, ...] = "all"
+    max_change: float | None = 0.1
+    amp: Amp = "none"
+    channels_last: bool = False
+    max_memory: int | None = None
+
+    def __post_init__(self) -> None:
+        if not _is_whole(self.steps) or self.steps < 0:
+            raise AdaptError(f"steps: expected a whole number of updates >= 0, got {self.steps!r}")
+        if not _is_positive(self.lr):
+            raise AdaptError(f"lr: expected a learning rate > 0 such as 3e-6, got {self.lr!r}")
+        choices = {"optimizer": Optimizer, "target": Target, "histogram": HistogramMatching, "amp": Amp}
+        for name, known in choices.items():
+            value = getattr(self, name)
+            if value not in get_args(known):
+                raise AdaptError(f"{name}: expected one of {', '.join(get_args(known))}, got {value!r}")
+        for name, kind, what in (("parameters", str, "names of weights"), ("keep", int, "steps")):
+            value = getattr(self, name)
+            if value == "all":
+                continue
+            if isinstance(value, str) or not isinstance(value, Sequence) or not all(type(v) is kind for v in value):
+                raise AdaptError(f"{name}: expected all or a list of {what}, got {value!r}")
+            object.__setattr__(self, name, tuple(value))  # option files have lists
+        if self.keep != "all" and not all(0 <= number <= self.steps for number in self.keep):
+            raise AdaptError(f"keep: expected steps from 0 to {self.steps}, got {list(self.keep)}")
+        if self.max_change is not None and not _is_positive(self.max_change):
+            raise AdaptError(
+                f"max_change: expected a mean difference > 0 such as 0.1, or None, got {self.max_change!r}"
+            )
+        if not isinstance(self.channels_last, bool):
+            raise AdaptError(f"channels_last: expected True or False, got {self.channels_last!r}")
+        if self.max_memory is not None and (not _is_whole(self.max_memory) or self.max_memory <= 0):
+            raise AdaptError(f"max_memory: expected a number of bytes > 0, or None, got {self.max_memory!r}")
+
+    def keeps(self, number: int) -> bool:
+        """Return whether the image after `number` updates is kept."""
+        return self.keep == "all" or number in (0, self.steps, *self.keep)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf

@@ -1,0 +1,245 @@
+"""What adaptation costs, measured on small crops before it starts, and how to do it within a bound (D35)."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import weakref
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from reblur_plugin.core.adapt import Adaptation, adapt
+from reblur_plugin.core.borrow import bare, borrowed
+from reblur_plugin.core.choices import AdaptConfig, AdaptError
+from reblur_plugin.core.objectives import finest
+from reblur_plugin.core.plan import Plan
+from reblur_plugin.core.tiles import ALIGN, Tiling, halo
+from reblur_plugin.errors import ReblurError
+
+_COUNTED, _TIMED = 64, 128  # pixels each way of the crops that are measured
+_DEPTHS = (0, 1, 2)  # of parts that are tried for checkpointing
+_OWN = 4 * ALIGN  # own pixels of the smallest tile each way: below that nearly all is halo
+_SCRATCH = 1.25  # convolutions copy what they work on into other layouts: this much of the largest one's tensors (D35)
+_SLACK = 64 * 2**20  # bytes for what grows with neither image nor network
+_SORTING = 64  # bytes a pixel that histogram matching takes for a channel
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a way to compute costs for each pixel of a tile. `plan` says which parts are checkpointed."""
+
+    plan: Plan
+    bytes: float
+    step_seconds: float
+    pass_seconds: float
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """What is to be adapted, and the bytes that are taken anyway: `held` while its tiles run, `least` at its end."""
+
+    height: int
+    width: int
+    steps: int
+    held: int
+    least: int = 0
+
+    def planned(self, form: Form, tiling: Tiling | None) -> Plan:
+        """Return `form` in tiles with the estimate of memory and time."""
+        tiles = replace(form.plan, tiling=tiling).tiles(self.height, self.width)
+        pixels = [tile.pixels for tile in tiles]
+        memory = max(self.held + round(form.bytes * max(pixels)), self.least)
+        seconds = (self.steps * form.step_seconds + form.pass_seconds) * sum(pixels)
+        return replace(form.plan, tiling=tiling, memory=memory, seconds=seconds)
+
+
+class Costs:
+    """What adaptation by two networks costs; each thing is measured once, when it must be known.
+
+    Args:
+        deblur_net, reblur_net: M_D and M_R; both come back as they were.
+        like: an image of the photographs' channels, dtype and device.
+        config: what will be done to them.
+    """
+
+    def __init__(self, deblur_net: nn.Module, reblur_net: nn.Module, like: Tensor, config: AdaptConfig) -> None:
+        self._networks = bare(deblur_net), bare(reblur_net)
+        self._like = like
+        self._config = config
+        self._single = replace(
+            config, steps=min(config.steps, 1), histogram="none", keep="all", max_change=None, max_memory=None
+        )
+
+    def plan(self, height: int, width: int, max_memory: int | None) -> Plan:
+        """Return the first that fits of: whole and plain, whole and checkpointed, the fastest in tiles.
+
+        Args:
+            height, width: of the photograph.
+            max_memory: bytes that the process (on a GPU: PyTorch) may hold, what it holds now included; None: any.
+
+        Raises:
+            AdaptError: if nothing fits; the message names the least that works.
+        """
+        plain = self.plain  # measured first: what its run leaves in the process counts as in use
+        photograph = self._photograph(height, width)
+        whole = photograph.planned(plain, None)
+        if max_memory is None or whole.memory <= max_memory:
+            return whole
+        whole = photograph.planned(self.checkpointed, None)
+        if whole.memory <= max_memory:
+            return whole
+        tilings = _tilings(height, width, self.halo)
+        tried = [photograph.planned(form, tiling) for form in (plain, self.checkpointed) for tiling in tilings]
+        fitting = [plan for plan in tried if plan.memory <= max_memory]
+        if not fitting:
+            least = min(plan.memory for plan in tried)
+            raise AdaptError(
+                f"max_memory: expected at least {in_gib(least)} for {width}x{height} pixels with these networks, "
+                f"got {in_gib(max_memory)}; give more, or a smaller photograph"
+            )
+        return min(fitting, key=lambda plan: plan.seconds)
+
+    def _photograph(self, height: int, width: int) -> Photograph:
+        image = self._like.shape[1] * self._like.element_size() * height * width
+        kept = sum(self._config.keeps(number) for number in range(self._config.steps + 1))
+        held = in_use(self._like.device) + (kept + 3) * image  # the present one, and two to compare it with L^0
+        if self._config.channels_last:
+            held += image
+        sorting = _SORTING * height * width if self._config.histogram != "none" and self._config.steps else 0
+        return Photograph(height, width, self._config.steps, held + self._fixed, held + sorting)
+
+    @cached_property
+    def plain(self) -> Form:
+        """Return what it costs to remember all activations."""
+        return self._form(Plan())
+
+    @cached_property
+    def checkpointed(self) -> Form:
+        """Return what it costs with those parts checkpointed that leave the lowest peak."""
+        if self._config.steps == 0:
+            return self.plain
+        found = {plan: self._bytes(plan) for plan in (Plan(depth) for depth in _DEPTHS)}
+        best = min(found, key=found.__getitem__)
+        found |= {plan: self._bytes(plan) for plan in (replace(best, reblur_depth=depth) for depth in _DEPTHS[1:])}
+        return self._form(min(found, key=found.__getitem__))
+
+    @cached_property
+    def halo(self) -> int:
+        """Return the pixels of halo that tiles need."""
+        deblur_net, reblur_net = self._networks
+
+        def chain(image: Tensor) -> Tensor:
+            deblurred = finest(deblur_net(image))
+            return reblur_net(deblurred) if self._config.steps else deblurred
+
+        with borrowed(deblur_net, reblur_net, (), self._config.channels_last):
+            return halo(chain, self._like.shape[1], self._like)
+
+    @cached_property
+    def _fixed(self) -> int:
+        return self._live(Plan()).weights + _SLACK
+
+    def _form(self, plan: Plan) -> Form:
+        steps = self._run(plan, _TIMED).steps
+        seconds = [step.seconds / _TIMED**2 for step in steps]
+        return Form(plan, self._bytes(plan), seconds[0] if len(steps) > 1 else 0.0, seconds[-1])
+
+    def _bytes(self, plan: Plan) -> float:
+        """Return bytes a pixel at the peak; infinite, if a network can't be checkpointed so."""
+        try:
+            live = self._live(plan)
+        except ReblurError:
+            if plan == Plan():
+                raise
+            return float("inf")
+        return (live.activations + _SCRATCH * live.widest) / _COUNTED**2
+
+    def _live(self, plan: Plan) -> _LiveBytes:
+        shapes = {parameter.shape for network in self._networks for parameter in network.parameters()}
+        with _LiveBytes(shapes) as live:
+            self._run(plan, _COUNTED)
+        return live
+
+    def _run(self, plan: Plan, size: int) -> Adaptation:
+        noise = torch.rand(1, self._like.shape[1], size, size, generator=torch.Generator().manual_seed(0))
+        return adapt(*self._networks, noise.to(self._like), self._single, plan=plan)
+
+
+def _tilings(height: int, width: int, halo: int) -> list[Tiling]:
+    rows, columns = (range(1, max(1, length // _OWN) + 1) for length in (height, width))
+    return [Tiling(row, column, halo) for row in rows for column in columns]
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the bytes of tensors that are alive at once.
+
+    Attributes:
+        weights: the peak of those of the given shapes: weights, their gradients, the optimiser's state.
+        activations: the peak of all others.
+        widest: the most that a single operation reads and writes, in at least 4 bytes a number, but for weights.
+    """
+
+    def __init__(self, shapes: set[torch.Size]) -> None:
+        super().__init__()
+        self.weights = self.activations = self.widest = 0
+        self._shapes = shapes
+        self._alive: dict[int, tuple[bool, int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        made = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
+        read = [value for value in tree_leaves(args) if isinstance(value, Tensor)]
+        touched = [value for value in (*read, *made) if value.shape not in self._shapes]
+        self.widest = max(self.widest, sum(value.numel() * max(4, value.element_size()) for value in touched))
+        for tensor in made:
+            self._see(tensor)
+        return result
+
+    def _see(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata in self._alive:
+            return
+        self._alive[storage._cdata] = tensor.shape in self._shapes, storage.nbytes()
+        weakref.finalize(storage, self._alive.pop, storage._cdata)
+        weights = sum(size for is_weight, size in self._alive.values() if is_weight)
+        self.weights = max(self.weights, weights)
+        self.activations = max(self.activations, sum(size for _, size in self._alive.values()) - weights)
+
+
+def in_use(device: torch.device) -> int:
+    """Return the bytes that this process holds now: on a GPU PyTorch's, else the resident ones."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # no Linux: the most so far
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return pages * resource.getpagesize()
+
+
+def available(device: torch.device) -> int | None:
+    """Return the bytes that this process may hold without pressing others: nine tenths of what is free, and its own.
+
+    None, where the system doesn't say.
+    """
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+        return int(0.9 * (free - in_use(device))) + in_use(device)
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+    return int(0.9 * free) + in_use(device)
+
+
+def in_gib(size: float) -> str:
+    """Return bytes in words."""
+    return f"{size / 2**30:.2f} GiB"

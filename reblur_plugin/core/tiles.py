@@ -1,0 +1,165 @@
+"""A photograph in tiles: where each begins and ends, and how their results become one image again (D35).
+
+Along each axis a tile computes the pixels `start ... stop`, of which `own_start ... own_stop` are its own: those of all
+tiles cover the image once. The rest is halo, which gives the own pixels the surroundings that a network looks at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from reblur_plugin.errors import ReblurError
+
+ALIGN = 16  # tiles begin at multiples of it, where strided networks have the same phase as on the whole image
+FEATHER = 8  # pixels on each side of a border between tiles in which their images are blended
+REACH = 160  # the largest halo that is looked for
+_UNCHANGED = 1e-5  # of the unit range: what surroundings may change and count as out of reach; an 8-bit step is 4e-3
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a photograph is cut: rows and columns of tiles, pixels of halo around each tile's own."""
+
+    rows: int = 1
+    columns: int = 1
+    halo: int = ALIGN
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.columns < 1:
+            raise ReblurError(f"tiling: expected at least one row and column, got {self.rows} and {self.columns}")
+        if self.halo < ALIGN or self.halo % ALIGN:
+            raise ReblurError(f"tiling: expected a halo that is a multiple of {ALIGN} pixels, got {self.halo}")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A tile along one axis of `length` pixels."""
+
+    start: int
+    own_start: int
+    own_stop: int
+    stop: int
+    length: int
+
+    @property
+    def own(self) -> slice:
+        """Return the own pixels, counted from `start`."""
+        return slice(self.own_start - self.start, self.own_stop - self.start)
+
+    def weights(self) -> Tensor:
+        """Return each pixel's weight in the blended image, `(stop - start,)`: those of all tiles add up to 1."""
+        position = torch.arange(self.start, self.stop) + 0.5
+        weights = torch.ones(self.stop - self.start)
+        if self.own_start > 0:
+            weights *= ((position - self.own_start) / (2 * FEATHER) + 0.5).clamp(0, 1)
+        if self.own_stop < self.length:
+            weights *= ((self.own_stop - position) / (2 * FEATHER) + 0.5).clamp(0, 1)
+        return weights
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of a photograph with its halo."""
+
+    rows: Span
+    columns: Span
+
+    def crop(self, image: Tensor) -> Tensor:
+        """Return the tile of an image `(..., H, W)`, halo included."""
+        return image[..., self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
+
+    def own(self, cropped: Tensor) -> Tensor:
+        """Return the own pixels of what was computed on `crop`."""
+        return cropped[..., self.rows.own, self.columns.own]
+
+    @property
+    def share(self) -> float:
+        """Return the own pixels' share of the photograph."""
+        height, width = (span.own_stop - span.own_start for span in (self.rows, self.columns))
+        return height * width / (self.rows.length * self.columns.length)
+
+    @property
+    def pixels(self) -> int:
+        """Return how many pixels are computed."""
+        return (self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start)
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """Return each pixel's weight in the blended image, `(h, w)`."""
+        return self.rows.weights()[:, None] * self.columns.weights()
+
+
+def cut(height: int, width: int, tiling: Tiling) -> list[Tile]:
+    """Return the tiles of a photograph, row by row; no more of them than there are multiples of `ALIGN`."""
+    rows, columns = _spans(height, tiling.rows, tiling.halo), _spans(width, tiling.columns, tiling.halo)
+    return [Tile(row, column) for row in rows for column in columns]
+
+
+def _spans(length: int, count: int, halo: int) -> list[Span]:
+    blocks = -(-length // ALIGN)
+    count = min(count, blocks)
+    borders = [min(length, ALIGN * (index * blocks // count)) for index in range(count + 1)]
+    return [
+        Span(max(0, start - halo), start, stop, min(length, stop + halo), length) for start, stop in pairwise(borders)
+    ]
+
+
+class Mosaic:
+    """The image that tiles make together. A single tile is the image; several are blended, so that no seam shows."""
+
+    def __init__(self, tiles: list[Tile]) -> None:
+        self._single = len(tiles) == 1
+        self._size = tiles[0].rows.length, tiles[0].columns.length
+        self._image: Tensor | None = None
+
+    def put(self, tile: Tile, deblurred: Tensor) -> None:
+        """Add what was computed on a tile, `(1, C, h, w)`."""
+        if self._single:
+            self._image = deblurred
+            return
+        if deblurred.dtype in (torch.float16, torch.bfloat16):
+            deblurred = deblurred.float()
+        if self._image is None:
+            self._image = deblurred.new_zeros(*deblurred.shape[:2], *self._size)
+        tile.crop(self._image).add_(deblurred * tile.weights.to(deblurred))
+
+    def image(self) -> Tensor:
+        """Return the whole image; every tile must have been put."""
+        if self._image is None:
+            raise RuntimeError("mosaic: no tile was put")
+        return self._image
+
+
+@torch.no_grad()
+def halo(chain: Callable[[Tensor], Tensor], channels: int, like: Tensor) -> int:
+    """Return the pixels of halo that a network needs: as far as it looks, and the blended pixels behind that.
+
+    Measured on noise: from how close the image may be cut off before a pixel in the middle changes. That also sees what
+    gradient doesn't show (SRN detaches its coarse scales). What a network sees beyond `REACH` is
+    missing at the borders of its tiles.
+
+    Args:
+        chain: all that is computed on a tile, such as x -> M_R(M_D(x)).
+        channels: of the image.
+        like: a tensor of the device and dtype to use.
+    """
+    size = 2 * REACH + ALIGN
+    noise = torch.rand(1, channels, size, size, generator=torch.Generator().manual_seed(0)).to(like)
+    expected = chain(noise)[..., REACH:-REACH, REACH:-REACH]
+
+    def unchanged(reach: int) -> bool:
+        margin = REACH - reach
+        found = chain(noise[..., margin : size - margin, margin : size - margin])
+        return bool((found[..., reach:-reach, reach:-reach] - expected).abs().max() <= _UNCHANGED)
+
+    low, high = ALIGN, REACH  # a bisection in steps of ALIGN
+    while low < high:
+        middle = (low + high) // (2 * ALIGN) * ALIGN
+        low, high = (low, middle) if unchanged(middle) else (middle + ALIGN, high)
+    return low + ALIGN

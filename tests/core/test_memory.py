@@ -1,0 +1,219 @@
+"""What adaptation costs, and how it is kept within a bound: plans worked out by hand, bytes counted by hand."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reblur_plugin.archs.reblur_arch import ReblurNet
+from reblur_plugin.archs.resunet_arch import ResUNet
+from reblur_plugin.core import memory
+from reblur_plugin.core.adapt import AdaptConfig, AdaptError, adapt
+from reblur_plugin.core.memory import Costs, Form, Photograph, _LiveBytes
+from reblur_plugin.core.plan import Plan
+from reblur_plugin.core.tiles import Tiling
+
+MIB = 2**20
+
+
+class TestLiveBytes:
+    def test_counts_what_is_alive_at_once(self) -> None:
+        # 400 bytes each: a stays, b is gone when c is made, d comes beside a and c
+        with _LiveBytes(set()) as live:
+            a = torch.ones(100)
+            b = a + 1
+            del b
+            c = a * 2
+            d = torch.cat([a, c])
+            del a, c, d
+        assert live.activations == 400 + 400 + 800
+        assert live.widest == 400 + 400 + 800  # cat reads two and makes one
+
+    def test_views_share_their_bytes(self) -> None:
+        with _LiveBytes(set()) as live:
+            a = torch.ones(10, 10)
+            views = [a.t(), a[3:], a.reshape(-1)]
+        assert live.activations == 400
+        del views
+
+    def test_weights_are_told_by_their_shape(self) -> None:
+        layer = nn.Linear(5, 7, bias=False)
+        with _LiveBytes({layer.weight.shape}) as live:
+            layer(torch.ones(2, 5)).sum().backward()
+        assert live.weights % (5 * 7 * 4) == 0
+        assert live.weights > 0
+        assert live.activations < 5 * 7 * 4 + 200
+
+    def test_half_precision_is_worked_on_in_float32(self) -> None:
+        with _LiveBytes(set()) as live:
+            torch.ones(100, dtype=torch.bfloat16).neg()
+        assert live.widest == 800
+
+
+class TestPhotograph:
+    FORM = Form(Plan(0), bytes=100.0, step_seconds=2.0, pass_seconds=1.0)
+
+    def test_whole(self) -> None:
+        plan = Photograph(30, 40, steps=5, held=7).planned(self.FORM, None)
+        assert plan == Plan(0, None, None, memory=7 + 1200 * 100, seconds=(5 * 2 + 1) * 1200)
+
+    def test_in_tiles_the_largest_tells_memory_and_all_tell_time(self) -> None:
+        # 16 x 80 in tiles of 32 + 48 own pixels: 0-48 and 16-80 with halo
+        plan = Photograph(16, 80, steps=1, held=0).planned(self.FORM, Tiling(1, 2, 16))
+        assert (plan.memory, plan.seconds) == (16 * 64 * 100, (2 + 1) * 16 * (48 + 64))
+
+    def test_what_comes_at_the_end_counts_too(self) -> None:
+        assert Photograph(1, 1, steps=1, held=0, least=5000).planned(self.FORM, None).memory == 5000
+
+
+class Known(Costs):
+    """Costs that are known: 1000 and 500 bytes a pixel, 1 and 1.25 seconds a megapixel, a halo of 32."""
+
+    plain = Form(Plan(), 1000.0, 1e-6, 0.0)
+    checkpointed = Form(Plan(1), 500.0, 1.25e-6, 0.0)
+    halo = 32
+    _fixed = 10 * MIB
+
+    def __init__(self, **choices: Any) -> None:
+        config = AdaptConfig(steps=1, **{"histogram": "none", "keep": (), **choices})
+        super().__init__(nn.Identity(), nn.Identity(), torch.zeros(1, 3, 1, 1), config)
+
+
+@pytest.fixture
+def nothing_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "in_use", lambda device: 0)
+
+
+@pytest.mark.usefixtures("nothing_held")
+class TestPlan:
+    """1024 x 1024 pixels: five images of 12 MiB and 10 fixed are 70 MiB; 1000 MiB or 500 MiB for the networks."""
+
+    @pytest.mark.parametrize(
+        ("bound", "expected", "size"),
+        [(None, Plan(), 1070), (1070, Plan(), 1070), (1069, Plan(1), 570), (570, Plan(1), 570)],
+    )
+    def test_whole_first_then_checkpointed(self, bound: int | None, expected: Plan, size: int) -> None:
+        plan = Known().plan(1024, 1024, None if bound is None else bound * MIB)
+        assert (plan.deblur_depth, plan.tiling) == (expected.deblur_depth, None)
+        assert plan.memory == size * MIB
+
+    @pytest.mark.parametrize("bound", [569, 400, 200, 100])
+    def test_then_the_fastest_tiles(self, bound: int) -> None:
+        plan = Known().plan(1024, 1024, bound * MIB)
+        assert plan.tiling is not None
+        assert plan.tiling.halo == 32
+        assert plan.memory <= bound * MIB
+        for rows in range(1, 9):
+            for columns in range(1, 9):
+                for form in (Known.plain, Known.checkpointed):
+                    other = Photograph(1024, 1024, 1, 70 * MIB).planned(form, Tiling(rows, columns, 32))
+                    assert other.memory > bound * MIB or other.seconds >= plan.seconds
+
+    def test_what_is_held_now_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(memory, "in_use", lambda device: 100 * MIB)
+        assert Known().plan(1024, 1024, None).memory == 1170 * MIB
+
+    def test_kept_images_and_layout_count(self) -> None:
+        # all two are kept anyway; channels_last copies the blurry image
+        assert Known(keep="all").plan(1024, 1024, None).memory == 1070 * MIB
+        assert Known(channels_last=True).plan(1024, 1024, None).memory == 1082 * MIB
+
+    def test_too_small_a_bound_names_the_least_that_works(self) -> None:
+        with pytest.raises(AdaptError) as raised:
+            Known().plan(1024, 1024, 50 * MIB)
+        # tiles of 64 and twice 32 of halo: 128 x 128 x 500 bytes = 7.8 MiB
+        assert str(raised.value) == (
+            "max_memory: expected at least 0.08 GiB for 1024x1024 pixels with these networks, got 0.05 GiB; "
+            "give more, or a smaller photograph"
+        )
+        least = 70 * MIB + 128 * 128 * 500
+        assert Known().plan(1024, 1024, least).memory == least
+
+
+class TestCosts:
+    def test_are_those_of_the_networks(self) -> None:
+        # M_R alone decides: 32 channels of 4 bytes; it keeps the head's and, for each of 2 blocks, two more
+        deblur_net, reblur_net = nn.Conv2d(3, 3, 1), ReblurNet(2, 32)
+        costs = Costs(deblur_net, reblur_net, torch.zeros(1, 3, 1, 1), AdaptConfig())
+        assert 5 * 32 * 4 < costs.plain.bytes < 12 * 32 * 4
+        assert costs.plain.step_seconds > costs.plain.pass_seconds > 0
+
+    def test_checkpointing_is_chosen_by_what_it_saves(self) -> None:
+        deblur_net = ResUNet(4, (16, 16, 16))
+        costs = Costs(deblur_net, ReblurNet(2, 16), torch.zeros(1, 3, 1, 1), AdaptConfig())
+        assert costs.checkpointed.bytes < 0.75 * costs.plain.bytes
+        assert costs.checkpointed.plan.deblur_depth is not None
+
+    def test_a_network_that_cannot_be_checkpointed_stays_as_it_is(self) -> None:
+        deblur_net = nn.Sequential(nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 3, 1)))
+        costs = Costs(nn.Sequential(nn.Conv2d(3, 3, 1), deblur_net), nn.Conv2d(3, 3, 1), torch.zeros(1), AdaptConfig())
+        costs._like = torch.zeros(1, 3, 1, 1)
+        assert costs.checkpointed.plan.deblur_depth != 1
+
+    def test_networks_and_chance_are_left_alone(self) -> None:
+        deblur_net, reblur_net = ResUNet(1, (4, 4, 4)).train(), ReblurNet(1, 4).train()
+        before = [weight.detach().clone() for weight in deblur_net.parameters()]
+        chance = torch.get_rng_state()
+        costs = Costs(deblur_net, reblur_net, torch.zeros(1, 3, 1, 1), AdaptConfig())
+        _ = costs.plain, costs.checkpointed, costs.halo
+        assert torch.equal(chance, torch.get_rng_state())
+        assert all(torch.equal(one, other) for one, other in zip(before, deblur_net.parameters(), strict=True))
+        assert deblur_net.training
+        assert reblur_net.training
+        assert all(weight.requires_grad and weight.grad is None for weight in deblur_net.parameters())
+
+
+def _peak(size: int, bound: int | None) -> tuple[int, int, Plan]:
+    """Return a fresh process's resident bytes before adapting and at the peak, and how it was done."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    deblur_net, reblur_net = ResUNet(2, (32, 32, 32)), ReblurNet(1, 32)
+    blurry = torch.rand(1, 3, size, size)
+    adapt(deblur_net, reblur_net, blurry[..., :64, :64], steps=2)  # loads what torch loads late
+    held = memory.in_use(blurry.device)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far becomes the size of now
+    total = None if bound is None else held + bound
+    plan = adapt(deblur_net, reblur_net, blurry, steps=2, keep=(), max_memory=total).plan
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    return held, peak, plan
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system doesn't tell peak memory")
+@pytest.mark.parametrize("bound", [330, 230])
+def test_the_bound_is_kept(bound: int) -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        held, peak, plan = process.submit(_peak, 448, bound * MIB).result()
+    assert plan != Plan()
+    assert peak - held <= bound * MIB
+    assert peak - held > bound * MIB / 3  # and used
+
+
+def test_adapt_finds_its_plan_by_the_bound() -> None:
+    deblur_net, reblur_net = ResUNet(1, (4, 4, 4)), ReblurNet(1, 4)
+    blurry = torch.rand(1, 3, 40, 40)
+    result = adapt(deblur_net, reblur_net, blurry, steps=1, max_memory=2**40)
+    assert (result.plan.tiling, result.plan.deblur_depth) == (None, None)
+    assert result.plan.memory > 0
+    assert torch.equal(result.image, adapt(deblur_net, reblur_net, blurry, steps=1).image)
+    with pytest.raises(AdaptError, match="max_memory: expected at least"):
+        adapt(deblur_net, reblur_net, blurry, steps=1, max_memory=1)
+
+
+def test_what_is_free_holds_what_is_in_use() -> None:
+    device = torch.device("cpu")
+    free = memory.available(device)
+    assert free is None or free > memory.in_use(device) > 50 * MIB
+
+
+def test_memory_in_use_follows_what_is_taken() -> None:
+    before = memory.in_use(torch.device("cpu"))
+    taken: Tensor = torch.ones(50 * MIB // 4)
+    assert 40 * MIB < memory.in_use(torch.device("cpu")) - before < 60 * MIB
+    del taken

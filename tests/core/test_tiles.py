@@ -1,0 +1,115 @@
+"""Tiles cover a photograph once, blend into one image, and reach as far as a network looks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reblur_plugin.core.tiles import ALIGN, REACH, Mosaic, Tiling, cut, halo
+from reblur_plugin.errors import ReblurError
+
+SIZES = [(1, 1), (3, 5), (16, 16), (17, 47), (100, 64), (33, 250)]
+
+
+def looking(radius: int) -> nn.Conv2d:
+    """Return the mean over nine pixels, the farthest `radius` rows and columns away."""
+    layer = nn.Conv2d(1, 1, 3, padding=radius, dilation=radius, bias=False)
+    nn.init.constant_(layer.weight, 1 / 9)
+    return layer
+
+
+class TestCut:
+    @pytest.mark.parametrize(("height", "width"), SIZES)
+    @pytest.mark.parametrize("tiling", [Tiling(), Tiling(2, 3, 16), Tiling(9, 1, 32)])
+    def test_own_pixels_cover_the_photograph_once(self, height: int, width: int, tiling: Tiling) -> None:
+        seen = torch.zeros(height, width)
+        tiles = cut(height, width, tiling)
+        for tile in tiles:
+            tile.own(tile.crop(seen)).add_(1)
+            assert tile.rows.start % ALIGN == tile.columns.start % ALIGN == 0
+            assert tile.pixels == tile.crop(seen).numel()
+            assert tile.share == tile.own(tile.crop(seen)).numel() / (height * width)
+        assert torch.equal(seen, torch.ones(height, width))
+        assert sum(tile.share for tile in tiles) == pytest.approx(1)
+
+    def test_tiles_have_the_halo_where_there_is_any_image(self) -> None:
+        # 80 pixels are 5 blocks of 16, in two tiles: 2 and 3 blocks
+        first, second = (tile.columns for tile in cut(16, 80, Tiling(1, 2, 16)))
+        assert (first.start, first.own_start, first.own_stop, first.stop) == (0, 0, 32, 48)
+        assert (second.start, second.own_start, second.own_stop, second.stop) == (16, 32, 80, 80)
+
+    def test_a_small_photograph_has_fewer_tiles(self) -> None:
+        assert len(cut(10, 40, Tiling(4, 4, 16))) == 3
+
+    @pytest.mark.parametrize(
+        ("choices", "message"),
+        [
+            ({"rows": 0}, "tiling: expected at least one row and column, got 0 and 1"),
+            ({"halo": 0}, "tiling: expected a halo that is a multiple of 16 pixels, got 0"),
+            ({"halo": 24}, "tiling: expected a halo that is a multiple of 16 pixels, got 24"),
+        ],
+    )
+    def test_refusals(self, choices: dict[str, int], message: str) -> None:
+        with pytest.raises(ReblurError, match=f"^{message}$"):
+            Tiling(**choices)
+
+
+class TestMosaic:
+    @pytest.mark.parametrize(("height", "width"), SIZES)
+    @pytest.mark.parametrize("tiling", [Tiling(), Tiling(2, 3, 16), Tiling(9, 9, 16)])
+    def test_tiles_of_an_image_make_that_image(self, height: int, width: int, tiling: Tiling) -> None:
+        image = torch.rand(1, 2, height, width, dtype=torch.float64)
+        tiles = cut(height, width, tiling)
+        mosaic = Mosaic(tiles)
+        for tile in tiles:
+            mosaic.put(tile, tile.crop(image).clone())
+        torch.testing.assert_close(mosaic.image(), image)
+
+    def test_two_tiles_are_blended_along_a_straight_line(self) -> None:
+        # the border is at 16; 8 pixels on each side the second tile's share rises from 0 to 1: 1/32, 3/32, ...
+        tiles = cut(1, 32, Tiling(1, 2, 16))
+        mosaic = Mosaic(tiles)
+        for value, tile in enumerate(tiles):
+            mosaic.put(tile, torch.full((1, 1, 1, 32), float(value)))
+        expected = torch.cat([torch.zeros(8), (torch.arange(16) + 0.5) / 16, torch.ones(8)])
+        torch.testing.assert_close(mosaic.image().reshape(-1), expected)
+
+    def test_half_precision_is_blended_in_float32(self) -> None:
+        tiles = cut(1, 32, Tiling(1, 2, 16))
+        mosaic = Mosaic(tiles)
+        for tile in tiles:
+            mosaic.put(tile, torch.full((1, 1, 1, 32), 1.0, dtype=torch.bfloat16))
+        assert mosaic.image().dtype == torch.float32
+
+
+class TestHalo:
+    LIKE = torch.zeros(1, 1, 1, 1)
+
+    @pytest.mark.parametrize(("radius", "expected"), [(1, 32), (16, 32), (17, 48), (40, 64), (65, 96)])
+    def test_is_the_radius_in_steps_of_16_and_16_for_blending(self, radius: int, expected: int) -> None:
+        assert halo(looking(radius), 1, self.LIKE) == expected
+
+    def test_of_two_networks_in_a_row_adds_up(self) -> None:
+        assert halo(nn.Sequential(looking(17), looking(17)), 1, self.LIKE) == 64
+
+    def test_sees_what_carries_no_gradient(self) -> None:
+        far = looking(40)
+        assert halo(lambda image: image + far(image).detach(), 1, self.LIKE) == 64
+
+    def test_of_a_network_that_sees_everything_is_capped(self) -> None:
+        def brighter(image: Tensor) -> Tensor:
+            return image + image.mean() * 10
+
+        assert halo(brighter, 1, self.LIKE) == REACH + ALIGN
+
+    def test_surroundings_of_no_visible_weight_do_not_count(self) -> None:
+        far = looking(40)
+        assert halo(lambda image: image + 1e-5 * far(image), 1, self.LIKE) == 32
+
+    def test_leaves_chance_alone(self) -> None:
+        torch.manual_seed(5)
+        expected = torch.rand(1)
+        torch.manual_seed(5)
+        halo(nn.Identity(), 1, self.LIKE)
+        assert torch.equal(torch.rand(1), expected)

@@ -37,6 +37,10 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         command.add_argument("--quick", action="store_true", help="small sizes: shows that all runs, measures nothing")
         if name == "step":
             _step_arguments(command)
+        if name == "data":
+            command.add_argument(
+                "--data", type=Path, metavar="ROOT", help="a data set's folder; synthetic pairs if left out"
+            )
     return program.parse_args(words)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -22,6 +23,10 @@ def main() -> int:
     parser.add_argument("--reblur_weights", type=Path, metavar="FILE", help="net_r_*.pth, if not beside the other")
     parser.add_argument("--steps", type=int, default=5, help="updates of M_D for each photograph, 0 for none (5)")
     parser.add_argument("--lr", type=float, default=3e-6, help="test-time learning rate (3e-6)")
+    parser.add_argument(
+        "--max-memory", type=_size, metavar="SIZE", help="memory to hold at most, such as 4G; else what is free"
+    )
+    parser.add_argument("--amp", choices=("none", "bf16", "auto"), default="none", help="faster, less exact (none)")
     parser.add_argument("--device", default="auto", help="cuda, cpu, ...; auto takes a GPU if there is one")
     parser.add_argument("--suffix", default="", help="put behind the names of the results")
     parser.add_argument("--compare", action="store_true", help="write a picture of all stages beside each result")
@@ -30,19 +35,28 @@ def main() -> int:
     arguments = parser.parse_args()
     cli.import_modules(arguments.modules)
 
-    import torch
-
     from reblur_plugin.core.adapt import AdaptConfig
     from reblur_plugin.engine import photographs
 
     jobs = photographs.find_jobs(arguments.inputs, arguments.out, arguments.suffix, arguments.overwrite)
-    config = AdaptConfig(steps=arguments.steps, lr=arguments.lr)
+    config = AdaptConfig(
+        steps=arguments.steps, lr=arguments.lr, keep=(), amp=arguments.amp, max_memory=arguments.max_memory
+    )
+    device = photographs.device_of(arguments.device)
     networks = photographs.load_networks(arguments.weights, arguments.reblur_weights, config.steps > 0)
-    chosen = arguments.device if arguments.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    failures = photographs.deblur(jobs, *networks, config, torch.device(chosen), arguments.compare)
+    failures = photographs.deblur(jobs, *networks, config, device, arguments.compare)
     for failure in failures:
         sys.stderr.write(f"error: {failure}\n")
     return 1 if failures else 0
+
+
+def _size(word: str) -> int:
+    """Return the bytes that "4G", "800M" or "2.5 GiB" means; a letter counts in powers of 1024."""
+    found = re.fullmatch(r"(\d+\.?\d*) ?([KMGT]?)(i?B)?", word, re.IGNORECASE)
+    size = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " ")) if found else 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"expected a size such as 4G or 800M, got {word!r}")
+    return size
 
 
 if __name__ == "__main__":

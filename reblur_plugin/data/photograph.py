@@ -10,7 +10,6 @@ from typing import Any
 import cv2
 import numpy as np
 import tifffile
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -63,14 +62,14 @@ class Photograph:
 
     def with_rgb(self, image: Tensor) -> Photograph:
         """Return this photograph with other colours, float `(1, 3, H, W)`: clamped, rounded, grey again if it was."""
-        largest = np.iinfo(self.pixels.dtype).max
-        colours = image.detach().double().clamp(0, 1).mul(largest)[0].permute(1, 2, 0).cpu()
         channels = self.pixels.shape[2]
-        if channels < 3:
-            colours = colours.mean(dim=2, keepdim=True)
-        rounded = torch.round(colours).numpy().astype(self.pixels.dtype)
-        alpha = self.pixels[..., 3 if channels > 2 else 1 :]
-        return replace(self, pixels=np.concatenate((rounded, alpha), axis=2))
+        largest = np.iinfo(self.pixels.dtype).max
+        result = self.pixels.copy()
+        planes = image[0] if channels > 2 else image[0].detach().double().clamp(0, 1).mean(dim=0, keepdim=True)
+        for channel, plane in enumerate(planes):  # one by one: in double precision they are large
+            levels = plane.detach().double().clamp(0, 1).mul(largest).round()
+            result[..., channel] = levels.cpu().numpy().astype(self.pixels.dtype)
+        return replace(self, pixels=result)
 
     def save(self, path: Path) -> None:
         """Write the photograph; its suffix says the format. The file is complete or not there.

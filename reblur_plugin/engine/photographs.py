@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from tqdm import tqdm
 
 from reblur_plugin import checkpoints, host, registration
 from reblur_plugin.checkpoints import CheckpointError
-from reblur_plugin.core.adapt import AdaptConfig, adapt
-from reblur_plugin.core.objectives import finest
+from reblur_plugin.core.adapt import Adaptation, AdaptConfig, adapt
+from reblur_plugin.core.memory import Costs, available, in_gib
+from reblur_plugin.core.plan import Plan
 from reblur_plugin.data.images import SUFFIXES, ImageError, to_uint8, write_image
 from reblur_plugin.data.photograph import Photograph
 from reblur_plugin.errors import ReblurError
@@ -105,6 +107,22 @@ def _load(block: dict[str, Any], weights: Path) -> nn.Module:
     return network.eval()
 
 
+def device_of(name: str) -> torch.device:
+    """Return the device that `--device` names; "auto" takes a GPU if there is one.
+
+    Raises:
+        ReblurError: if this machine hasn't got it.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ReblurError(f"--device: expected a device of this machine, got {name!r} ({reason}); try cpu") from error
+    return torch.device(name)
+
+
 def deblur(
     jobs: Sequence[Job],
     deblur_net: nn.Module,
@@ -113,30 +131,55 @@ def deblur(
     device: torch.device,
     with_comparison: bool,
 ) -> list[str]:
-    """Write the results; return a sentence for each photograph that failed, after all others are done."""
-    deblur_net.to(device)
-    if reblur_net is not None:
-        reblur_net.to(device)
+    """Write the results; return a sentence for each photograph that failed, after all others are done.
+
+    What each will take is said before it starts, within `config.max_memory` or else what the machine has free.
+    """
+    networks = deblur_net.to(device), (reblur_net or nn.Identity()).to(device)
+    costs = Costs(*networks, torch.zeros(1, 3, 1, 1, device=device), config)
     failures = []
-    for job in tqdm(jobs, unit="photograph", disable=len(jobs) < 2):
+    for job in tqdm(jobs, unit="photograph", disable=None if len(jobs) > 1 else True):
         try:
             photograph = Photograph.load(job.source)
             blurry = photograph.rgb().to(device)
-            stages = _stages(deblur_net, reblur_net, blurry, config)
-            photograph.with_rgb(list(stages.values())[-1]).save(job.target)
+            height, width = photograph.pixels.shape[:2]
+            plan = costs.plan(height, width, config.max_memory or available(device))
+            adaptation = _adapt(job.source.name, *networks, blurry, config, plan)
+            if adaptation.fallback:
+                _say(f"{job.source}: not adapted, {adaptation.fallback}")
+            photograph.with_rgb(adaptation.image).save(job.target)
             if with_comparison:
-                pictures = {name: to_uint8(image) for name, image in stages.items()}
+                stages = {"blurry": blurry, "deblurred": adaptation.initial, "adapted": adaptation.image}
+                pictures = {
+                    name: to_uint8(image) for name, image in stages.items() if name != "adapted" or config.steps
+                }
                 write_image(job.target.with_name(f"{job.target.stem}_comparison.png"), comparison(pictures))
         except ReblurError as error:
-            failures.append(str(error))
+            failures.append(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
+        except torch.OutOfMemoryError:
+            failures.append(
+                f"{job.source}: the GPU's memory is full; give --max-memory less than it has, or --device cpu"
+            )
     return failures
 
 
-def _stages(
-    deblur_net: nn.Module, reblur_net: nn.Module | None, blurry: torch.Tensor, config: AdaptConfig
-) -> dict[str, torch.Tensor]:
-    if reblur_net is None:
-        with torch.no_grad():
-            return {"blurry": blurry, "deblurred": finest(deblur_net(blurry))}
-    adaptation = adapt(deblur_net, reblur_net, blurry, config)
-    return {"blurry": blurry, "deblurred": adaptation.initial, "adapted": adaptation.image}
+def _adapt(
+    name: str, deblur_net: nn.Module, reblur_net: nn.Module, blurry: torch.Tensor, config: AdaptConfig, plan: Plan
+) -> Adaptation:
+    height, width = blurry.shape[-2:]
+    tiles = len(plan.tiles(height, width))
+    pieces = f", {tiles} tiles" if tiles > 1 else ""
+    _say(f"{name}: {width}x{height}, about {_in_words(plan.seconds)}, {in_gib(plan.memory)}{pieces}")
+    with tqdm(total=tiles * (config.steps + 1), unit="pass", desc=name, leave=False, disable=None) as bar:
+        return adapt(deblur_net, reblur_net, blurry, config, plan=plan, tick=bar.update)
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,9 @@ import torch
 from reblur_plugin import checkpoints, cli, deblur
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
+from reblur_plugin.core import memory
 from reblur_plugin.core.adapt import adapt
+from reblur_plugin.engine import photographs
 
 _NETWORKS = {
     "network_g": {"type": "ResUNet", "num_blocks": 1, "num_feats": [4, 4, 4]},
@@ -82,6 +88,20 @@ def test_one_bad_file_is_told_at_the_end_and_the_others_are_done(
     assert errors == [f"error: {shots}/a1.png: expected a photograph, got an empty, damaged or unknown file"]
 
 
+@pytest.mark.parametrize(
+    ("word", "size"), [("4G", 4 * 2**30), ("800M", 800 * 2**20), ("2.5 GiB", 5 * 2**29), ("64kb", 2**16), ("9", 9)]
+)
+def test_sizes_are_read_as_people_write_them(word: str, size: int) -> None:
+    assert deblur._size(word) == size
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (5940, "99 min"), (7500, "2 h 5 min")]
+)
+def test_times_are_told_in_words(seconds: float, words: str) -> None:
+    assert photographs._in_words(seconds) == words
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 5)])
 def test_tiny_pictures_pass(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
@@ -96,6 +116,90 @@ def test_compare_writes_a_picture_of_all_stages(
 ) -> None:
     assert run(monkeypatch, shots / "a.png", "-o", tmp_path / "out", "--weights", weights, "--compare") == 0
     assert cv2.imread(str(tmp_path / "out" / "a_comparison.png")).shape[1] == 3 * 480
+
+
+def test_what_it_will_take_is_said_before(
+    tmp_path: Path, weights: Path, shots: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, shots / "a.png", "-o", tmp_path / "out", "--weights", weights) == 0
+    assert re.search(r"^a\.png: 30x20, about \d+ s, \d\.\d\d GiB$", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_a_bound_on_memory_is_kept_by_tiles_that_change_nothing(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(1)
+    cv2.imwrite(str(tmp_path / "large.png"), rng.integers(60, 200, (600, 700, 3), dtype=np.uint8))
+    given = (tmp_path / "large.png", "--weights", weights, "--steps", 1, "--lr", 0.001)
+    assert run(monkeypatch, *given, "-o", tmp_path / "whole") == 0
+    capsys.readouterr()
+    monkeypatch.setattr(memory, "in_use", lambda device: 0)
+    assert run(monkeypatch, *given, "-o", tmp_path / "tiled", "--max-memory", "130M") == 0
+    assert re.search(r"large\.png: 700x600, about \d+ s, 0\.1\d GiB, \d+ tiles", capsys.readouterr().err)
+    whole, tiled = (cv2.imread(str(tmp_path / name / "large.png")).astype(int) for name in ("whole", "tiled"))
+    assert np.abs(whole - tiled).max() <= 1  # a rounding that falls to the other side
+    assert (whole != tiled).mean() < 1e-3
+
+
+def test_where_adaptation_goes_astray_the_unadapted_picture_is_written_and_it_is_said(
+    tmp_path: Path,
+    weights: Path,
+    shots: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = (shots / "a.png", "--weights", weights)
+    assert run(monkeypatch, *given, "-o", tmp_path / "wild", "--lr", 10) == 0
+    assert f"{shots}/a.png: not adapted, " in capsys.readouterr().err
+    assert run(monkeypatch, *given, "-o", tmp_path / "plain", "--steps", 0) == 0
+    assert "not adapted" not in capsys.readouterr().err
+    wild, plain = (cv2.imread(str(tmp_path / name / "a.png")) for name in ("wild", "plain"))
+    assert np.array_equal(wild, plain)
+
+
+def test_progress_counts_the_passes_of_each_photograph(
+    tmp_path: Path, weights: Path, shots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars: list[Any] = []
+
+    class Bar(photographs.tqdm):
+        def __init__(self, *given: Any, **choices: Any) -> None:
+            super().__init__(*given, **{**choices, "disable": False})
+            bars.append(self)
+
+    monkeypatch.setattr(photographs, "tqdm", Bar)
+    assert run(monkeypatch, shots / "a.png", "-o", tmp_path / "out", "--weights", weights, "--steps", 3) == 0
+    assert (bars[-1].n, bars[-1].total) == (4, 4)
+
+
+class TestStopping:
+    """Ctrl-C at any moment leaves whole files or none."""
+
+    @pytest.mark.parametrize("place", ["reblur_plugin.files.os.fsync", "reblur_plugin.core.adapt.match_histogram"])
+    def test_in_the_middle_leaves_nothing_behind(
+        self, tmp_path: Path, weights: Path, shots: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    ) -> None:
+        def stop(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(place, stop)
+        assert run(monkeypatch, shots, "-o", tmp_path / "out", "--weights", weights) == 130
+        assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+    def test_by_signal_ends_with_one_word(self, tmp_path: Path, weights: Path) -> None:
+        cv2.imwrite(str(tmp_path / "large.png"), np.full((400, 400, 3), 90, dtype=np.uint8))
+        words = ["large.png", "-o", "out", "--weights", str(weights), "--steps", "100000"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "reblur_plugin.deblur", *words]
+        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment) as process:
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            assert any(line.startswith("large.png: 400x400, about ") for line in lines)
+            process.send_signal(signal.SIGINT)
+            assert "Traceback" not in (rest := process.stderr.read())
+            assert rest.endswith("stopped\n")
+        assert process.returncode == 130
+        assert not (tmp_path / "out").exists()
 
 
 class TestRefusals:
@@ -137,6 +241,15 @@ class TestRefusals:
         assert run(monkeypatch, shots / "a.png", "-o", shots, "--weights", weights, "--suffix", "_sharp") == 0
         assert (shots / "a_sharp.png").is_file()
 
+    def test_a_gpu_without_room_is_said_of_its_photograph(
+        self, message: Any, shots: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: Any, **__: Any) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+        monkeypatch.setattr(photographs, "adapt", full)
+        assert "a.png: the GPU's memory is full; give --max-memory less than it has" in message(shots / "a.png")
+
     def test_two_sources_of_one_result(self, message: Any, tmp_path: Path, shots: Path) -> None:
         cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 3), dtype=np.uint8))
         assert "is also that of" in message(tmp_path / "a.png", shots / "a.png")
@@ -158,6 +271,40 @@ class TestRefusals:
         origin = {"options": {"network_g": {"type": "MyNet"}}}
         checkpoints.save({"params": {"w": torch.ones(1)}, "origin": origin}, weights)
         assert "belongs to a network 'MyNet' that isn't known here; give its module by --import" in message(shots)
+
+    @pytest.mark.parametrize(("name", "content"), [("empty.png", b""), ("notes.txt", b"a bench"), ("a.png.part", b"x")])
+    def test_a_file_that_is_no_photograph(self, message: Any, tmp_path: Path, name: str, content: bytes) -> None:
+        (tmp_path / name).write_bytes(content)
+        expected = "a photograph, got an empty" if name == "empty.png" else "one of .png, .jpg, .jpeg, .bmp, .tif"
+        errors = [line for line in message(tmp_path / name).splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert errors[0].startswith(f"error: {tmp_path / name}: expected {expected}")
+
+    def test_a_checkpoint_of_another_network(self, message: Any, weights: Path, shots: Path) -> None:
+        # M_R's file where M_D's should be: its origin tells of both networks
+        weights.with_name("net_r_9.pth").replace(weights)
+        assert f"{weights}: doesn't fit ResUNet with " in message(shots)
+
+    def test_too_small_a_bound(self, message: Any, shots: Path) -> None:
+        errors = message(shots / "a.png", "--max-memory", "1M")
+        assert re.search(
+            r"^error: .*a\.png: max_memory: expected at least \d\.\d\d GiB for 30x20 pixels with these networks, "
+            r"got 0\.00 GiB; give more, or a smaller photograph$",
+            errors,
+            re.MULTILINE,
+        )
+
+    @pytest.mark.parametrize("size", ["lots", "4X", "-1G", "0"])
+    def test_a_size_that_is_none(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], size: str
+    ) -> None:
+        with pytest.raises(SystemExit):
+            run(monkeypatch, "a.png", "-o", "out", "--weights", "w.pth", f"--max-memory={size}")
+        expected = f"argument --max-memory: expected a size such as 4G or 800M, got '{size}'"
+        assert expected in capsys.readouterr().err
+
+    def test_a_device_that_is_not_there(self, message: Any, shots: Path) -> None:
+        assert "--device: expected a device of this machine, got 'tpu9' (" in message(shots, "--device", "tpu9")
 
     def test_wrong_numbers(self, message: Any, shots: Path) -> None:
         assert "steps: expected a whole number of updates >= 0, got -1" in message(shots, "--steps", -1)

@@ -23,6 +23,7 @@ class Entry:
     name: str
     stages: dict[str, dict[str, float]]
     trace: list[TraceRow]
+    fallback: str | None = None
 
 
 class Journal:

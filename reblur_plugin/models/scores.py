@@ -31,15 +31,22 @@ class TraceRow:
     stage: str
     loss: float | None
     change: float
-    seconds: float | None = None
+    seconds: float
 
 
 @dataclass
 class Scores:
-    """What is known of the images of a data set: metric values by image and stage, steps of adaptation by image."""
+    """What is known of the images of a data set, by their names.
+
+    Attributes:
+        images: metric values by stage.
+        traces: the steps of the adaptation.
+        fallbacks: why an image stays unadapted.
+    """
 
     images: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     traces: dict[str, list[TraceRow]] = field(default_factory=dict)
+    fallbacks: dict[str, str] = field(default_factory=dict)
 
     def mean(self, stage: str, metric: str) -> float:
         """Return a metric's mean over the images where it exists (NIQE is nan on small ones), nan if there is none."""
@@ -87,7 +94,7 @@ class Scores:
         """
         metrics = list(metrics)
         rows = [
-            [name, row.step, *("" if value is None else value for value in (row.loss, row.change, row.seconds))]
+            [name, row.step, "" if row.loss is None else row.loss, row.change, f"{row.seconds:.3f}"]
             + [self.images[name].get(row.stage, {}).get(metric, "") for metric in metrics]
             for name, trace in sorted(self.traces.items())
             for row in trace

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from reblur_plugin.models.reblur_model import ReblurModel
 
 Image = NDArray[np.uint8]
+_SHOWN = 5  # images that stay unadapted are named up to this number
 
 
 def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> Scores:
@@ -58,6 +59,8 @@ def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logge
     scores = Scores()
     for entry in _of_all(entries):
         scores.images[entry.name], scores.traces[entry.name] = entry.stages, entry.trace
+        if entry.fallback:
+            scores.fallbacks[entry.name] = entry.fallback
     _report(model, set_name, scores, current_iter, tb_logger)
     return scores
 
@@ -65,7 +68,7 @@ def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logge
 def _evaluate(model: ReblurModel, dataset: Any, index: int, shown_as: int | str | None) -> Entry:
     """Return what is known of one image; `shown_as` None writes no pictures."""
     opt, item = model.opt, dataset[index]
-    images, trace = _stages(model, item["lq"][None])
+    images, trace, fallback = _stages(model, item["lq"][None])
     sharp = to_uint8(item["gt"]) if "gt" in item else None
     name = _name(item, dataset)
     scores = {
@@ -76,7 +79,7 @@ def _evaluate(model: ReblurModel, dataset: Any, index: int, shown_as: int | str 
     }
     if shown_as is not None:
         _write_pictures(opt, dataset.opt["name"], name, images, sharp, shown_as)
-    return Entry(index, name, scores, trace)
+    return Entry(index, name, scores, trace, fallback)
 
 
 def try_metrics(dataset: Any, opt: dict[str, Any]) -> None:
@@ -125,9 +128,13 @@ def metric_options(opt: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return metrics
 
 
-def _stages(model: ReblurModel, blurry: Tensor) -> tuple[dict[str, Image], list[TraceRow]]:
-    """Return the input, M_D's result and, where asked for, the adapted ones and M_R(L), as 8-bit RGB, and the trace."""
+def _stages(model: ReblurModel, blurry: Tensor) -> tuple[dict[str, Image], list[TraceRow], str | None]:
+    """Return the input, M_D's result and, where asked for, the adapted ones and M_R(L), as 8-bit RGB.
+
+    With them come the steps of the adaptation and, if it went astray, why.
+    """
     trace: list[TraceRow] = []
+    fallback = None
     if model.tta is None:
         results = {BLURRY: blurry, DEBLURRED: model.deblur(blurry)}
     else:
@@ -136,13 +143,14 @@ def _stages(model: ReblurModel, blurry: Tensor) -> tuple[dict[str, Image], list[
         results = {BLURRY: blurry, DEBLURRED: adaptation.initial}
         for number in sorted({*model.opt["val"].get("adapted_steps", ()), last} - {0}):
             results[stage_after(number, last)] = adaptation.image if number == last else adaptation.after(number)
+        fallback = adaptation.fallback
         trace = [
-            TraceRow(step.number, stage_after(step.number, last), step.loss, step.change, None)
+            TraceRow(step.number, stage_after(step.number, last), step.loss, step.change, step.seconds)
             for step in adaptation.steps
         ]
     if model.opt["val"].get("reblurred"):
         results[REBLURRED] = model.reblur(results[DEBLURRED])
-    return {stage: to_uint8(image) for stage, image in results.items()}, trace
+    return {stage: to_uint8(image) for stage, image in results.items()}, trace, fallback
 
 
 def _name(item: dict[str, Any], dataset: Any) -> str:
@@ -239,6 +247,10 @@ def _report(model: ReblurModel, dataset: str, scores: Scores, current_iter: int 
             name = metric if stage == DEBLURRED else f"{metric}_{stage}"
             if not math.isnan(mean := scores.mean(stage, metric)):
                 tb_logger.add_scalar(f"metrics/{dataset}/{name}", mean, current_iter)
+    for name, reason in list(scores.fallbacks.items())[:_SHOWN]:
+        get_root_logger().warning(f"{dataset}: {name} stays unadapted: {reason}")
+    if len(scores.fallbacks) > _SHOWN:
+        get_root_logger().warning(f"{dataset}: {len(scores.fallbacks)} images stay unadapted")
     if metrics:
         get_root_logger().info(f"{dataset}, {len(scores.images)} images\n{scores.table()}{note}")
     if not opt["is_train"] and is_first_process:

@@ -18,7 +18,7 @@ IDENTITY = {"options": "a", "checkpoints": ["b", "c"], "data": ["d"]}
 
 
 def entry(index: int, value: float = 30.0) -> Entry:
-    trace = [TraceRow(0, "deblurred", 0.25, 0.0), TraceRow(1, "adapted", None, value)]
+    trace = [TraceRow(0, "deblurred", 0.25, 0.0, 1.5), TraceRow(1, "adapted", None, value, 0.1)]
     return Entry(index, f"SEQ/{index:06d}", {"deblurred": {"psnr": value, "niqe": math.inf}, "adapted": {}}, trace)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,6 +46,7 @@ class Model:
         self.opt, self.tta = opt, object() if tta else None
         self.saved: list[str] = []
         self.net_r: Any = None
+        self.astray: str | None = None
         self.best_metric_results: dict[str, Any] = {}
 
     def deblur(self, blurry: Tensor) -> Tensor:
@@ -54,8 +58,10 @@ class Model:
     def adapt(self, blurry: Tensor) -> Any:
         images = [blurry + (level - BLURRY) / 255 for level in STEPS]
         losses: list[float | None] = [0.5, 0.25, 0.125, None]
-        steps = [SimpleNamespace(number=i, loss=loss, change=i / 8) for i, loss in enumerate(losses)]
-        return SimpleNamespace(image=images[-1], initial=images[0], steps=steps, after=lambda number: images[number])
+        steps = [SimpleNamespace(number=i, loss=loss, change=i / 8, seconds=i / 4) for i, loss in enumerate(losses)]
+        return SimpleNamespace(
+            image=images[-1], initial=images[0], steps=steps, after=lambda number: images[number], fallback=self.astray
+        )
 
     def get_bare_model(self, network: Any) -> Any:
         return network
@@ -104,6 +110,22 @@ class Recorder:
 
     def add_scalar(self, name: str, value: float, step: Any) -> None:
         self.scalars[name] = (value, step)
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What BasicSR's logger is told."""
+    from basicsr.utils import get_root_logger
+
+    logger, lines = get_root_logger(), list[str]()
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(level)
 
 
 class TestStages:
@@ -175,15 +197,27 @@ class TestTables:
         ]
         trace = rows(tmp_path / "first_trace.csv")
         assert list(trace[0]) == ["image", "step", "loss", "change", "seconds", "psnr"]
-        assert [(row["image"], row["step"], row["loss"], row["change"]) for row in trace[4:]] == [
-            ("SEQ/1", "0", "0.5", "0.0"),
-            ("SEQ/1", "1", "0.25", "0.125"),
-            ("SEQ/1", "2", "0.125", "0.25"),
-            ("SEQ/1", "3", "", "0.375"),
+        assert [list(row.values())[:5] for row in trace[4:]] == [
+            ["SEQ/1", "0", "0.5", "0.0", "0.000"],
+            ["SEQ/1", "1", "0.25", "0.125", "0.250"],
+            ["SEQ/1", "2", "0.125", "0.25", "0.500"],
+            ["SEQ/1", "3", "", "0.375", "0.750"],
         ]
         # steps that weren't asked for have no score
         scored = [row["psnr"] and float(row["psnr"]) for row in trace[:4]]
         assert scored == [pytest.approx(psnr(100)), pytest.approx(psnr(110)), "", pytest.approx(psnr(130))]
+
+    @pytest.mark.parametrize(("count", "lines"), [(2, 2), (7, 6)])
+    def test_images_that_stay_unadapted_are_told(
+        self, opt: dict[str, Any], said: list[str], count: int, lines: int
+    ) -> None:
+        model = Model(opt, tta=True)
+        model.astray = "nan or infinity after step 2"
+        validate(model, Images("first", count), "x", None, False)
+        told = [line for line in said if "unadapted" in line]
+        assert told[0] == "first: SEQ/0 stays unadapted: nan or infinity after step 2"
+        assert len(told) == lines
+        assert count < 6 or told[-1] == "first: 7 images stay unadapted"
 
     def test_without_adaptation_there_is_no_trace(self, opt: dict[str, Any], tmp_path: Path) -> None:
         validate(Model(opt), Images("first"), "x", None, False)
@@ -249,20 +283,13 @@ class TestBest:
         validate(model, Images("first"), 40, None, False)
         assert model.saved == ["best"]
 
-    def test_photographs_have_no_best_psnr(
-        self, train: dict[str, Any], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        from basicsr.utils import get_root_logger
-
-        get_root_logger().addHandler(caplog.handler)
+    def test_photographs_have_no_best_psnr(self, train: dict[str, Any], said: list[str]) -> None:
         train["val"]["metrics"] |= {"niqe": {"type": "reblur_niqe"}}
         model = Model(train)
         validate(model, Images("second", with_sharp=False), 40, None, False)
-        get_root_logger().removeHandler(caplog.handler)
         assert model.best_metric_results["second"] == {}
-        assert "inf" not in caplog.text
-        assert "Best" not in caplog.text
-        assert "psnr" not in caplog.text
+        assert "second, 1 images" in said[-1]
+        assert not re.search("inf|Best|psnr", said[-1])
 
     def test_a_metric_that_an_older_state_lacks_begins_anew(self, train: dict[str, Any]) -> None:
         model = Model(train)

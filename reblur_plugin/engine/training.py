@@ -36,7 +36,7 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
     """Train by checked options; return whether it ran to its end (False: interrupted, saved, to be resumed).
 
     Args:
-        options: from `options.read` and `options.check`.
+        options: from `options.read` and `rules.check`.
         root: folder that gets experiments/ and tb_logger/.
         launcher: "none", "pytorch" under torchrun, or "slurm" under srun.
         auto_resume: go on from the newest whole training state of this experiment, if there is one.

@@ -17,9 +17,9 @@ from reblur_plugin import checkpoints
 Options = dict[str, Any]
 DAMAGED = "expected an image, got a damaged or unknown file; unzip or download it again"
 
-# Sends a signal to this process, or to its group, in iteration 3.
+# Lets something happen in iteration 3 of one process.
 _SIGNAL = """
-import os, signal
+import os, signal, time
 from reblur_plugin.models.reblur_model import ReblurModel
 whole = ReblurModel.optimize_parameters
 def optimize_parameters(self, iteration):
@@ -99,8 +99,12 @@ class TestSignals:
     def test_one_to_the_whole_group_saves_in_one_line_and_the_run_goes_on(
         self, tmp_path: Path, options: Options, trainer: Trainer, name: str
     ) -> None:
-        act = f"os.killpg(os.getpgid(0), signal.{name})"
-        assert trainer.run(options, tmp_path, prelude=_SIGNAL.format(rank=0, act=act), at_once=False) == [130]
+        # From outside, as launchers do: PyTorch's workers treat what comes from their parent in another way.
+        act = "(folder / 'ready').touch(); [time.sleep(0.1) for _ in range(20)]"
+        process = trainer.start(options, tmp_path, prelude=_SIGNAL.format(rank=0, act=act), at_once=False)
+        until((tmp_path / "ready").exists)
+        os.killpg(process, signal.Signals[name])
+        assert trainer.wait() == [130]
         assert states(tmp_path) == [3]
         *_, line = errors(tmp_path).splitlines()
         assert line.endswith(f"INFO: {name}: saved iteration 3; go on with --auto_resume")
@@ -222,6 +226,22 @@ class TestDamagedImages:
         assert trainer.run(options, tmp_path, prelude=_SIGNAL.format(rank=0, act=spoil), at_once=False) == [1]
         assert "saved iteration" in errors(tmp_path)
         assert len(states(tmp_path)) == 1
+
+
+class TestNumbersThatAreNotFinite:
+    @pytest.mark.parametrize("frequency", [2, 100_000], ids=["after saving", "before saving"])
+    def test_end_the_run_and_say_what_to_go_on_from(
+        self, tmp_path: Path, options: Options, trainer: Trainer, frequency: int
+    ) -> None:
+        options["logger"] |= {"print_freq": 5, "save_checkpoint_freq": frequency}
+        spoil = "self.net_g.head.weight.data.fill_(float('nan'))"
+        assert trainer.run(options, tmp_path, prelude=_SIGNAL.format(rank=0, act=spoil)) == [1]
+        (sentence,) = sentences(tmp_path)
+        assert sentence.startswith("error: loss: expected finite numbers, got nan or infinity since iteration 4; ")
+        hint = "Iteration 2 was saved last; --auto_resume goes on from it"
+        assert (hint in errors(tmp_path)) is (frequency == 2)
+        assert "resume" not in errors(tmp_path).replace(hint, "")
+        assert states(tmp_path) == ([2] if frequency == 2 else [])
 
 
 class TestTwoProcesses:

@@ -69,7 +69,7 @@ class Journal:
                     values = json.loads(line)
                 except ValueError:  # torn; UnicodeDecodeError is one too
                     continue
-                if values.pop("dataset") == dataset:
+                if isinstance(values, dict) and values.pop("dataset") == dataset:
                     entry = Entry(**values)
                     entry.trace = [TraceRow(**row) for row in values["trace"]]
                     found[entry.index] = entry

@@ -58,7 +58,7 @@ class TestEntries:
     def test_zeros_that_a_power_cut_leaves_dont_count(self, tmp_path: Path) -> None:
         Journal(tmp_path).add("set", entry(0))
         with (tmp_path / "0.jsonl").open("ab") as file:
-            file.write(b"\xff\x00" * 50)
+            file.write(b"\xff\x00" * 50 + b"\n0\n")
         assert Journal(tmp_path).entries("set") == [entry(0)]
 
     def test_a_full_disk_is_one_sentence(self, tmp_path: Path) -> None:

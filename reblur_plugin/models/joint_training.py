@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -151,10 +151,9 @@ class JointlyTrainedModel(StoredModel):
         self.updaters["r"].backward(self._watched(self._reblur_net_loss(part, l_blur) * part.share))
         self._log(part, l_g_reblur=l_reblur)
         image = finest(part.output)
-        with _held({label: network for label, network in bare.items() if label == "d"}):
-            total = self._own_loss(part, bare) * part.share
-            self._watched(total + weight * l_reblur)
-            self.updaters["g"].backward(total, along=(image, gradient))
+        total = self._own_loss(part, bare) * part.share
+        self._watched(total + weight * l_reblur)
+        self.updaters["g"].backward(total, along=(image, gradient))
 
     def _watched(self, loss: Tensor) -> Tensor:
         self.finite.add(loss, self.iteration)
@@ -182,7 +181,9 @@ class JointlyTrainedModel(StoredModel):
     def _update_deblur_net(self, parts: list[Part]) -> None:
         """Step theta_D along L_D = L_1 + lambda L_Reblur (Eq. 6) + L_VGG + L_Adv; its opponents are held."""
         bare = self._bare_opponents()
-        with _held(bare):
+        with ExitStack() as held:
+            for network in bare.values():
+                held.enter_context(frozen(network))
             self._update("g", partial(self._deblur_net_loss, bare=bare), parts)
 
     def _deblur_net_loss(self, part: Part, bare: Mapping[str, nn.Module]) -> Tensor:
@@ -240,12 +241,3 @@ class JointlyTrainedModel(StoredModel):
         for name, value in values.items():
             if value is not None:
                 self.log_dict[name] = self.log_dict.get(name, 0) + value.detach() * part.share
-
-
-@contextmanager
-def _held(networks: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Hold the weights of all `networks`."""
-    with ExitStack() as stack:
-        for network in networks.values():
-            stack.enter_context(frozen(network))
-        yield

@@ -287,6 +287,11 @@ class TestFrozenDeblurNet:
         assert gains(model) == pytest.approx((0.9, 0.545), rel=1e-6)  # r' = .5 + .1 * .45
         assert set(model.get_current_log()) == {"l_r_blur", "rho", "lr_r"}
 
+    def test_the_order_of_updates_is_of_no_matter(self, frozen_options: dict[str, Any]) -> None:
+        for order in ("deblur_first", "simultaneous"):
+            frozen_options["train"]["reblur_opt"]["order"] = order
+            assert gains(step(frozen_options)) == pytest.approx((0.9, 0.545), rel=1e-6)
+
     def test_the_averaged_m_d_is_taken_where_there_is_one(self, frozen_options: dict[str, Any], tmp_path: Path) -> None:
         weights = {"params": {"gain": torch.tensor(0.2)}, "params_ema": {"gain": torch.tensor(0.9)}}
         checkpoints.save(weights, tmp_path / "g.pth")
@@ -312,6 +317,15 @@ class TestNumbersThatAreNotFinite:
         model.optimize_parameters(4)
         with pytest.raises(ReblurModelError, match="nan or infinity since iteration 3; use a smaller lr"):
             model.get_current_log()
+
+    @pytest.mark.parametrize("order", ["reblur_first", "deblur_first", "simultaneous"])
+    def test_are_seen_in_the_loss_of_m_d_alone(self, options: dict[str, Any], order: str) -> None:
+        options["train"]["reblur_opt"]["order"] = order
+        options["train"]["pixel_opt"]["loss_weight"] = float("inf")
+        model = ReblurModel(options)
+        model.feed_data(batch())
+        model.optimize_parameters(1)
+        assert model.finite.first() == 1
 
     def test_are_never_saved(self, options: dict[str, Any]) -> None:
         model = step(options)

@@ -37,6 +37,8 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         command.add_argument("--quick", action="store_true", help="small sizes: shows that all runs, measures nothing")
         if name == "step":
             _step_arguments(command)
+        if name == "tta":
+            _tta_arguments(command)
         if name == "data":
             command.add_argument(
                 "--data", type=Path, metavar="ROOT", help="a data set's folder; synthetic pairs if left out"
@@ -51,6 +53,23 @@ def _step_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--precisions", nargs="+", choices=("fp32", "bf16", "fp16"), help="the first is the reference")
     command.add_argument("--compile", action="store_true", help="with torch.compile too; on a GPU it always is")
     command.add_argument("--no-memory", action="store_true", help="leave peak memory out: it takes a process each")
+
+
+def _tta_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--networks", nargs="+", choices=("U-Net", "DHN", "SRN"), help="M_D; all if left out")
+    command.add_argument(
+        "--sizes", nargs="+", type=_size, metavar="WxH", help="of the photographs; 640x360 and 1280x720 on a GPU"
+    )
+    command.add_argument("--steps", type=_count, default=5, help="N (5)")
+    command.add_argument("--no-memory", action="store_true", help="leave peak memory out: it takes a process each")
+
+
+def _size(word: str) -> tuple[int, int]:
+    width, _, height = word.partition("x")
+    try:
+        return _count(width), _count(height)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a size such as 640x360, got {word!r}") from error
 
 
 def _count(word: str) -> int:

@@ -1,19 +1,33 @@
 """Algorithm 1, line 10, against ranks and cumulative histograms worked out by hand.
 
-`match_histogram` calls `skimage.exposure.match_histograms(image, reference, channel_axis=0)` (scikit-image 0.26) on
-floats. Nothing here asks scikit-image what is right. By definition the share of pixels that are at most `v`, the
-quantile of `v`, is looked up among the reference's quantiles, linearly in between and clipped at both ends. Between
-images of one size and with no value twice that is: the k-th smallest pixel takes the k-th smallest reference value.
+By "skimage" `match_histogram` calls `skimage.exposure.match_histograms` (scikit-image 0.26) on each channel's floats, by
+"torch" it computes the same itself; every test runs for both, and the first class asks nobody what is right. By
+definition the share of pixels that are at most `v`, the quantile of `v`, is looked up among the reference's quantiles,
+linearly in between and clipped at both ends. Between images of one size and with no value twice that is: the k-th
+smallest pixel takes the k-th smallest reference value.
 """
 
 from __future__ import annotations
 
+import functools
+import sys
+
+import numpy as np
 import pytest
 import torch
+from skimage.exposure import match_histograms
 from torch import Tensor
 
 from reblur_plugin.core.histogram import match_histogram
 from reblur_plugin.errors import ReblurError
+
+
+@pytest.fixture(autouse=True, params=["skimage", "torch"])
+def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run every test with each method."""
+    chosen = functools.partial(match_histogram, method=request.param)
+    monkeypatch.setattr(sys.modules[__name__], "match_histogram", chosen)
+    return request.param
 
 
 def pixels(*values: float, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -140,3 +154,31 @@ class TestHistogramMatching:
             ReblurError, match=r"histogram matching: expected the same batch size and channels, got \(1,"
         ):
             match_histogram(pixels(1, 2), torch.zeros(shape, dtype=torch.float64))
+
+
+class TestAgainstScikitImage:
+    """`match_histograms(image, reference, channel_axis=0)` on doubles, scikit-image 0.26."""
+
+    SIZES = (((31, 47), (31, 47)), ((31, 47), (9, 200)), ((1, 1), (5, 5)), ((8, 8), (1, 1)), ((3, 5), (3, 5)))
+
+    @pytest.mark.parametrize(("size", "other"), SIZES)
+    @pytest.mark.parametrize("levels", [None, 200, 5, 1])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_ties_flat_images_and_any_sizes(
+        self, size: tuple[int, int], other: tuple[int, int], levels: int | None, dtype: torch.dtype, method: str
+    ) -> None:
+        image, reference = torch.rand(1, 3, *size, dtype=dtype), torch.rand(1, 3, *other, dtype=dtype) ** 2
+        if levels is not None:
+            image, reference = ((picture * levels).floor() / levels for picture in (image, reference))
+        arrays = (picture[0].double().numpy() for picture in (image, reference))
+        expected = torch.from_numpy(np.asarray(match_histograms(*arrays, channel_axis=0)))[None].to(dtype)
+        found = match_histogram(image, reference)
+        if method == "skimage":
+            assert torch.equal(found, expected)
+        else:
+            torch.testing.assert_close(found, expected, rtol=1e-6 if dtype == torch.float32 else 1e-14, atol=1e-14)
+
+    def test_a_channel_that_is_flat_in_one_of_them(self) -> None:
+        flat, ramp = torch.full((1, 1, 4, 4), 0.5), torch.arange(16.0).reshape(1, 1, 4, 4)
+        assert torch.equal(match_histogram(ramp, flat), flat)
+        assert torch.equal(match_histogram(flat, ramp), torch.full((1, 1, 4, 4), 15.0))

@@ -124,6 +124,12 @@ class TestPlan:
         assert Known(keep="all").plan(1024, 1024, None).memory == 1070 * MIB
         assert Known(channels_last=True).plan(1024, 1024, None).memory == 1082 * MIB
 
+    def test_histogram_matching_counts_at_the_end(self) -> None:
+        # 64 MiB for a channel's sorting, beside the five images; in small tiles it is what decides
+        known = Known(histogram="skimage")
+        assert known.plan(1024, 1024, None).memory == 1070 * MIB
+        assert known.plan(1024, 1024, 130 * MIB).memory == 124 * MIB
+
     def test_too_small_a_bound_names_the_least_that_works(self) -> None:
         with pytest.raises(AdaptError) as raised:
             Known().plan(1024, 1024, 50 * MIB)

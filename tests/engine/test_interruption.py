@@ -7,12 +7,14 @@ import re
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from conftest import Trainer
+from torch.utils.data import DataLoader
 
 from reblur_plugin import checkpoints
+from reblur_plugin.engine.interruption import Interruption, WatchedImages
 
 Options = dict[str, Any]
 DAMAGED = "expected an image, got a damaged or unknown file; unzip or download it again"
@@ -199,6 +201,34 @@ class TestValidation:
         assert states(tmp_path) == [3]
 
 
+class TestWatchedImages:
+    class Five:
+        opt: ClassVar[Options] = {"name": "five"}
+
+        def __len__(self) -> int:
+            return 5
+
+        def __getitem__(self, index: int) -> str:
+            return "abcde"[index]
+
+    @pytest.mark.parametrize("rank", [0, 1])
+    def test_each_process_asks_equally_often_whatever_it_looks_at_besides(
+        self, rank: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stop, asked = Interruption(1), []
+        monkeypatch.setattr(stop, "together", lambda read: (asked.append(read()), asked[-1])[1])
+        watched = WatchedImages(self.Five(), stop, rank, 2)
+        seen = [watched[index] for index in (0, *range(rank, 5, 2), 0)]
+        assert asked == (["a", "c"] if rank == 0 else ["b", "d"])
+        assert seen == (list("aacea") if rank == 0 else list("abda"))
+
+    def test_it_passes_for_the_data_set(self) -> None:
+        watched = WatchedImages(self.Five(), Interruption(1), 0, 1)
+        assert watched.opt == {"name": "five"}
+        assert len(watched) == 5
+        assert list(DataLoader(watched, batch_size=None)) == list("abcde")
+
+
 class TestDamagedImages:
     @pytest.mark.parametrize("workers", [0, 1])
     def test_one_that_turns_up_in_the_middle_saves_first(
@@ -272,19 +302,22 @@ class TestTwoProcesses:
         validated["datasets"]["train"]["batch_size_per_gpu"] = 1
         assert trainer.run(validated, tmp_path, processes=2) == [0, 0]
 
-    @pytest.mark.parametrize("where", ["training", "validation", "first batch"])
+    @pytest.mark.parametrize("where", ["training", "validation", "first batch", "training, the other has a signal"])
     def test_an_image_that_one_cannot_read_ends_both_with_its_sentence(
         self, tmp_path: Path, validated: Options, trainer: Trainer, where: str
     ) -> None:
         validated["datasets"]["train"]["num_worker_per_gpu"] = 0
         prelude = f"""
+import os, signal
 from reblur_plugin.data.images import ImageError
 from reblur_plugin.data.pair_dataset import DeblurPairDataset
 whole = DeblurPairDataset.__getitem__
 def item(self, draw):
     number = getattr(draw, "number", None)
     where = "validation" if number is None else "first batch" if number < 4 else "training"
-    if rank == 1 and where == {where!r} and (number is None or number < 4 or number >= 8):
+    if rank == 0 and "other" in {where!r} and where == "training" and number >= 8:
+        os.kill(os.getpid(), signal.SIGTERM)
+    if rank == 1 and {where!r}.startswith(where) and (number is None or number < 4 or number >= 8):
         raise ImageError("x.png: can't be read")
     return whole(self, draw)
 DeblurPairDataset.__getitem__ = item

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 
 import reblur_plugin
 from reblur_plugin import checkpoints, host
+from reblur_plugin.data.pair_dataset import DrawSampler
 from reblur_plugin.engine import training
+from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options import OptionError
 
 host.prepare()
@@ -73,6 +76,23 @@ def assert_seventeen_and_twenty_three_are_forty(folder: Path, options: Options) 
             for name in ("tiny", "broken")
         )
         assert [name for name in straight if not torch.equal(straight[name], resumed[name])] == []
+
+
+class TestOrder:
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_training_takes_every_draw_from_the_first_on_once(
+        self, tmp_path: Path, tiny_options: Options, monkeypatch: pytest.MonkeyPatch, workers: int
+    ) -> None:
+        taken: list[str] = []
+        feed = ReblurModel.feed_data
+        monkeypatch.setattr(ReblurModel, "feed_data", lambda self, data: (taken.extend(data["name"]), feed(self, data)))
+        tiny_options["datasets"]["train"]["num_worker_per_gpu"] = workers
+        tiny_options["train"]["total_iter"] = 3
+        training.train(copy.deepcopy(tiny_options), tmp_path)
+        tiny_options["train"]["total_iter"] = 5
+        training.train(tiny_options, tmp_path, auto_resume=True)
+        names = [f"SEQ_{sequence}/00000{frame}" for sequence in "AB" for frame in (0, 1)]
+        assert taken == [names[draw.image] for draw in islice(DrawSampler(4, seed=0), 10)]
 
 
 class TestExactness:

@@ -1,7 +1,7 @@
 """Algorithm 1, line 10, against ranks and cumulative histograms worked out by hand.
 
-By "skimage" `match_histogram` calls `skimage.exposure.match_histograms` (scikit-image 0.26) on each channel's floats, by
-"torch" it computes the same itself; every test runs for both, and the first class asks nobody what is right. By
+By "skimage" `match_histogram` calls `skimage.exposure.match_histograms` (scikit-image 0.26) on each channel's floats,
+by "torch" it computes the same itself; every test runs for both, and the first class asks nobody what is right. By
 definition the share of pixels that are at most `v`, the quantile of `v`, is looked up among the reference's quantiles,
 linearly in between and clipped at both ends. Between images of one size and with no value twice that is: the k-th
 smallest pixel takes the k-th smallest reference value.

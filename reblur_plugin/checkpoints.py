@@ -118,6 +118,7 @@ def origin(options: Mapping[str, Any], iteration: int) -> dict[str, Any]:
         "versions": {"reblur_plugin": __version__, "torch": str(torch.__version__)},
         "seed": options.get("manual_seed"),
         "data": options.get("data_fingerprint"),
+        "blur_kind": options.get("blur_kind"),
         "iteration": iteration,
     }
 

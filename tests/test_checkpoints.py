@@ -349,9 +349,10 @@ class TestForget:
 class TestOrigin:
     def test_it_tells_of_options_versions_seed_data_and_iteration(self) -> None:
         resolved = {"name": "a", "train": {"lr": 1e-4, "list": (1, None)}}
-        found = origin({"manual_seed": 3, "data_fingerprint": "abc", "rank": 0, "resolved": resolved}, 7)
+        data = {"data_fingerprint": "abc", "blur_kind": "blur"}
+        found = origin({"manual_seed": 3, **data, "rank": 0, "resolved": resolved}, 7)
         assert found["options"] == {"name": "a", "train": {"lr": 1e-4, "list": [1, None]}}
-        assert (found["seed"], found["data"], found["iteration"]) == (3, "abc", 7)
+        assert (found["seed"], found["data"], found["blur_kind"], found["iteration"]) == (3, "abc", "blur", 7)
         assert found["versions"] == {"reblur_plugin": reblur_plugin.__version__, "torch": torch.__version__}
 
     def test_it_loads_without_running_code(self, path: Path) -> None:

@@ -53,7 +53,7 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
     resolved = in_iterations(options, len(datasets["train"]), opt["world_size"])
     opt |= {"train": resolved["train"], "resolved": resolved}
     if isinstance(datasets["train"], DeblurPairDataset):
-        opt["data_fingerprint"] = datasets["train"].fingerprint()
+        opt |= {"data_fingerprint": datasets["train"].fingerprint(), "blur_kind": datasets["train"].blur_kind}
     state, skipped = resume.find_state(opt, auto_resume)
     progress = Progress(opt, len(datasets["train"]), state)
     if progress.is_done:

@@ -42,11 +42,13 @@ class Scores:
         images: metric values by stage.
         traces: the steps of the adaptation.
         fallbacks: why an image stays unadapted.
+        blur_kind: of the data set, empty if it has none.
     """
 
     images: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     traces: dict[str, list[TraceRow]] = field(default_factory=dict)
     fallbacks: dict[str, str] = field(default_factory=dict)
+    blur_kind: str = ""
 
     def mean(self, stage: str, metric: str) -> float:
         """Return a metric's mean over the images where it exists (NIQE is nan on small ones), nan if there is none."""
@@ -73,18 +75,18 @@ class Scores:
         return text_table(rows)
 
     def write_csv(self, path: Path, metrics: Iterable[str]) -> None:
-        """Write one row for each image and stage.
+        """Write one row for each image and stage, with the kind of blur.
 
         Raises:
             MetricError: if the disk refuses.
         """
         metrics = list(metrics)
         rows = [
-            [name, stage, *(values.get(metric, "") for metric in metrics)]
+            [name, stage, *(values.get(metric, "") for metric in metrics), self.blur_kind]
             for name, stages in sorted(self.images.items())
             for stage, values in stages.items()
         ]
-        _write_rows(path, ["image", "stage", *metrics], rows)
+        _write_rows(path, ["image", "stage", *metrics, "blur_kind"], rows)
 
     def write_trace(self, path: Path, metrics: Iterable[str]) -> None:
         """Write one row for each image and step of its adaptation, with the scores where the step was scored.

@@ -56,7 +56,7 @@ def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logge
         entries.append(_evaluate(model, dataset, index, current_iter if save_img else None))
         if journal:
             journal.add(set_name, entries[-1])
-    scores = Scores()
+    scores = Scores(blur_kind=getattr(dataset, "blur_kind", ""))
     for entry in _of_all(entries):
         scores.images[entry.name], scores.traces[entry.name] = entry.stages, entry.trace
         if entry.fallback:
@@ -252,7 +252,8 @@ def _report(model: ReblurModel, dataset: str, scores: Scores, current_iter: int 
     if len(scores.fallbacks) > _SHOWN:
         get_root_logger().warning(f"{dataset}: {len(scores.fallbacks)} images stay unadapted")
     if metrics:
-        get_root_logger().info(f"{dataset}, {len(scores.images)} images\n{scores.table()}{note}")
+        kind = f", blur kind {scores.blur_kind}" if scores.blur_kind else ""
+        get_root_logger().info(f"{dataset}, {len(scores.images)} images{kind}\n{scores.table()}{note}")
     if not opt["is_train"] and is_first_process:
         folder = Path(opt["path"]["log"])
         if metrics:

@@ -20,7 +20,7 @@ from reblur_plugin.core.borrow import bare, borrowed
 from reblur_plugin.core.choices import AdaptConfig, AdaptError
 from reblur_plugin.core.objectives import finest
 from reblur_plugin.core.plan import Plan
-from reblur_plugin.core.tiles import ALIGN, Tiling, halo
+from reblur_plugin.core.tiles import ALIGN, Tiling, halo, pixels
 from reblur_plugin.errors import ReblurError
 
 _COUNTED, _TIMED = 64, 128  # pixels each way of the crops that are measured
@@ -53,10 +53,9 @@ class Photograph:
 
     def planned(self, form: Form, tiling: Tiling | None) -> Plan:
         """Return `form` in tiles with the estimate of memory and time."""
-        tiles = replace(form.plan, tiling=tiling).tiles(self.height, self.width)
-        pixels = [tile.pixels for tile in tiles]
-        memory = max(self.held + round(form.bytes * max(pixels)), self.least)
-        seconds = (self.steps * form.step_seconds + form.pass_seconds) * sum(pixels)
+        largest, total = pixels(self.height, self.width, tiling or Tiling())
+        memory = max(self.held + round(form.bytes * largest), self.least)
+        seconds = (self.steps * form.step_seconds + form.pass_seconds) * total
         return replace(form.plan, tiling=tiling, memory=memory, seconds=seconds)
 
 

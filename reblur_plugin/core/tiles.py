@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -85,11 +85,6 @@ class Tile:
         return height * width / (self.rows.length * self.columns.length)
 
     @property
-    def pixels(self) -> int:
-        """Return how many pixels are computed."""
-        return (self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start)
-
-    @cached_property
     def weights(self) -> Tensor:
         """Return each pixel's weight in the blended image, `(h, w)`."""
         return self.rows.weights()[:, None] * self.columns.weights()
@@ -101,6 +96,14 @@ def cut(height: int, width: int, tiling: Tiling) -> list[Tile]:
     return [Tile(row, column) for row in rows for column in columns]
 
 
+def pixels(height: int, width: int, tiling: Tiling) -> tuple[int, int]:
+    """Return how many pixels the largest tile has, and all tiles together."""
+    rows, columns = _spans(height, tiling.rows, tiling.halo), _spans(width, tiling.columns, tiling.halo)
+    heights, widths = ([span.stop - span.start for span in spans] for spans in (rows, columns))
+    return max(heights) * max(widths), sum(heights) * sum(widths)
+
+
+@lru_cache(maxsize=1024)  # planning asks for every number of rows with every number of columns
 def _spans(length: int, count: int, halo: int) -> list[Span]:
     blocks = -(-length // ALIGN)
     count = min(count, blocks)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +19,18 @@ from reblur_plugin.data.images import to_uint8, write_image
 from reblur_plugin.errors import MetricError, ReblurError
 from reblur_plugin.models.journal import Entry, Journal
 from reblur_plugin.models.pictures import comparison
+from reblur_plugin.models.report import first_set, metric_options, report
 from reblur_plugin.models.scores import BLURRY, DEBLURRED, REBLURRED, Scores, TraceRow, stage_after
-from reblur_plugin.rules import KNOWN_BETTER
 
 host.prepare()
 
 from basicsr.metrics import calculate_metric  # noqa: E402 - after host.prepare()
-from basicsr.utils import get_root_logger  # noqa: E402
 from basicsr.utils.registry import METRIC_REGISTRY  # noqa: E402
 
 if TYPE_CHECKING:
     from reblur_plugin.models.reblur_model import ReblurModel
 
 Image = NDArray[np.uint8]
-_SHOWN = 5  # images that stay unadapted are named up to this number
 
 
 def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> Scores:
@@ -61,7 +58,7 @@ def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logge
         scores.images[entry.name], scores.traces[entry.name] = entry.stages, entry.trace
         if entry.fallback:
             scores.fallbacks[entry.name] = entry.fallback
-    _report(model, set_name, scores, current_iter, tb_logger)
+    report(model, set_name, scores, current_iter, tb_logger)
     return scores
 
 
@@ -112,20 +109,12 @@ def try_metrics(dataset: Any, opt: dict[str, Any]) -> None:
 
 
 def _check_best(opt: dict[str, Any], set_name: str, has_sharp: bool) -> None:
-    best = opt["val"].get("best") if opt["is_train"] and set_name == _first_set(opt) else None
+    best = opt["val"].get("best") if opt["is_train"] and set_name == first_set(opt) else None
     if best and not has_sharp and needs_reference(metric_options(opt)[best]["type"]):
         raise MetricError(
             f"val: best: {best} needs sharp images, and {set_name}, the first validation set, by which the best "
             "networks are chosen, has none; put a set with sharp images first"
         )
-
-
-def metric_options(opt: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return `val: metrics` with the direction of each metric filled in."""
-    metrics = opt["val"].get("metrics") or {}
-    for options in metrics.values():
-        options.setdefault("better", KNOWN_BETTER.get(options["type"], "higher"))
-    return metrics
 
 
 def _stages(model: ReblurModel, blurry: Tensor) -> tuple[dict[str, Image], list[TraceRow], str | None]:
@@ -227,55 +216,3 @@ def _of_all(entries: list[Entry]) -> list[Entry]:
         torch.distributed.all_gather_object(shares, entries)
     by_index = {entry.index: entry for share in shares for entry in share}
     return [by_index[index] for index in sorted(by_index)]
-
-
-def _report(model: ReblurModel, dataset: str, scores: Scores, current_iter: int | str, tb_logger: Any) -> None:
-    """Log the means, keep the best ones in training, write the CSV files of a test."""
-    opt, metrics, is_first_process = model.opt, metric_options(model.opt), model.opt.get("rank", 0) == 0
-    found = [metric for metric in metrics if metric in scores.metrics()]
-    note = ""
-    if opt["is_train"] and metrics:
-        best = _keep_best(model, dataset, {metric: scores.mean(DEBLURRED, metric) for metric in found}, current_iter)
-        chosen = opt["val"].get("best")
-        is_best = chosen in best and best[chosen]["iter"] == current_iter and dataset == _first_set(opt)
-        if is_best and is_first_process:
-            model.save_networks("best")
-        bests = ", ".join(f"{metric} {value['val']:.4f} @ {value['iter']}" for metric, value in best.items())
-        note = f"\nBest: {bests}" if bests else ""
-    if tb_logger:
-        for stage, metric in product(scores.stages(), found):
-            name = metric if stage == DEBLURRED else f"{metric}_{stage}"
-            if not math.isnan(mean := scores.mean(stage, metric)):
-                tb_logger.add_scalar(f"metrics/{dataset}/{name}", mean, current_iter)
-    for name, reason in list(scores.fallbacks.items())[:_SHOWN]:
-        get_root_logger().warning(f"{dataset}: {name} stays unadapted: {reason}")
-    if len(scores.fallbacks) > _SHOWN:
-        get_root_logger().warning(f"{dataset}: {len(scores.fallbacks)} images stay unadapted")
-    if metrics:
-        kind = f", blur kind {scores.blur_kind}" if scores.blur_kind else ""
-        get_root_logger().info(f"{dataset}, {len(scores.images)} images{kind}\n{scores.table()}{note}")
-    if not opt["is_train"] and is_first_process:
-        folder = Path(opt["path"]["log"])
-        if metrics:
-            scores.write_csv(folder / f"{dataset}.csv", metrics)
-        if any(scores.traces.values()):
-            scores.write_trace(folder / f"{dataset}_trace.csv", metrics)
-
-
-def _keep_best(model: ReblurModel, dataset: str, means: dict[str, float], current_iter: int | str) -> dict[str, Any]:
-    """Return the best means of a data set with their iterations; one that is nan is never the best."""
-    if not hasattr(model, "best_metric_results"):
-        model.best_metric_results = {}
-    best: dict[str, Any] = model.best_metric_results.setdefault(dataset, {})
-    for metric, mean in means.items():
-        better = metric_options(model.opt)[metric]["better"]
-        older = best.get(metric, {"val": math.nan})["val"]
-        improves = math.isnan(older) or (mean >= older if better == "higher" else mean <= older)
-        if improves and not math.isnan(mean):
-            best[metric] = {"better": better, "val": mean, "iter": current_iter}
-    return best
-
-
-def _first_set(opt: dict[str, Any]) -> str:
-    """Return the name of the first validation set, on which `val: best` counts."""
-    return next(block["name"] for block in opt["datasets"].values() if block["phase"] != "train")

@@ -53,6 +53,7 @@ class TestPlainStep:
         made()
         assert float(made.gradients["deblur"][0]) == pytest.approx(deblur, rel=1e-7)
         assert float(made.gradients["reblur"][0]) == pytest.approx(reblur, rel=1e-7)
+        assert made.deblur_net.gain.grad == made.gradients["deblur"][0]  # L_R adds nothing to it
         assert made.deblur_net.gain.item() == pytest.approx(0.9001, rel=1e-9)
         assert made.reblur_net.gain.item() == pytest.approx(0.5001, rel=1e-9)
 
@@ -97,9 +98,16 @@ class TestOperations:
         macs = deblur_passes * deblur + reblur_passes * reblur - (1 + heads) * head
         work = step.Work("U-Net", 2, size, "cpu")
         assert step._flops(form, work) == pytest.approx(2 * 2 * macs, rel=1e-12)
+        assert step._flops(form, step.Work("U-Net", 1, 2 * size, "cpu")) == pytest.approx(4 * 2 * macs, rel=1e-12)
 
 
 class TestReport:
+    def test_the_difference_is_relative_and_the_larger_of_both_networks(self) -> None:
+        found = [torch.tensor([3.0, 4.5]), torch.tensor([10.0, 1.0])]
+        expected = [torch.tensor([3.0, 4.0]), torch.tensor([10.0, 0.0])]
+        assert step._difference(found, expected) == pytest.approx(0.1)  # .5 / 5 and 1 / 10
+        assert step._difference(found[:1], [10 * found[0]]) == pytest.approx(0.9)
+
     def test_gradients_are_exact_in_float32_and_close_in_bf16(self) -> None:
         words = "step --quick --repeats 1 --device cpu --no-memory --networks U-Net --precisions fp32 bf16"
         report = step.run(parse(words.split()))

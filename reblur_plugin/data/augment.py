@@ -1,4 +1,7 @@
-"""Random crops and augmentation of training pairs, in the order of the first author's code (D13)."""
+"""Random crops and augmentation of training pairs, in the order of the first author's code (D13).
+
+Images are `(H, W, 3)`, RGB, as stored (8 or 16 bits) or float32 in [0, 1]; what changes values gives floats.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Image = NDArray[np.float32]
+from reblur_plugin.data.images import to_float
+
+Image = NDArray[Any]
 Images = tuple[Image, Image]
-Array = NDArray[Any]
 
 
-def random_crop(images: tuple[Array, Array], size: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return the same random `size` x `size` window of the blurry and the sharp image `(H, W, 3)`, of any dtype."""
+def random_crop(images: Images, size: int, rng: np.random.Generator) -> Images:
+    """Return the same random `size` x `size` window of the blurry and the sharp image."""
     height, width = images[0].shape[:2]
     top, left = (int(rng.integers(extent - size + 1)) for extent in (height, width))
     blurry, sharp = (image[top : top + size, left : left + size] for image in images)
@@ -40,8 +44,8 @@ def change_colours(images: Images, rng: np.random.Generator) -> Images:
     order, factor = rng.permutation(3), np.float32(rng.uniform(0.5, 1.5))
 
     def apply(image: Image) -> Image:
-        permuted = cv2.merge([image[..., channel] for channel in order])
-        hsv = cv2.cvtColor(permuted, cv2.COLOR_RGB2HSV)
+        permuted = cv2.merge([image[..., channel] for channel in order])  # before it is float: less to move
+        hsv = cv2.cvtColor(to_float(permuted), cv2.COLOR_RGB2HSV)
         hsv[..., 1] = np.clip(hsv[..., 1] * factor, 0, 1)
         return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
@@ -50,7 +54,7 @@ def change_colours(images: Images, rng: np.random.Generator) -> Images:
 
 def add_noise(images: Images, rng: np.random.Generator) -> Images:
     """Return the pair with Gaussian noise on the blurry image: sigma = |N(0, 1)| * 2/255, clipped to [0, 1]."""
-    blurry, sharp = images
+    blurry, sharp = to_float(images[0]), images[1]
     sigma = abs(rng.standard_normal()) * 2 / 255
     source = torch.Generator().manual_seed(int(rng.integers(2**63)))  # twice as fast as NumPy's
     noise = torch.randn(blurry.shape, generator=source).mul_(sigma).numpy()

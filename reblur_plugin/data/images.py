@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -57,8 +57,10 @@ def decode_image(path: Path) -> Pixels:
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def to_float(pixels: Pixels) -> NDArray[np.float32]:
-    """Return 8- or 16-bit pixels as float32 in [0, 1]."""
+def to_float(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Return 8- or 16-bit pixels as float32 in [0, 1]; floats as they are."""
+    if pixels.dtype == np.float32:
+        return pixels
     return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 

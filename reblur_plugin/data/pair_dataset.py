@@ -79,11 +79,11 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
         stored = self._read(index)
         if self.training:
             rng = self._rng(draw)
-            patch = random_crop(stored, self.gt_size, rng)  # before floats are made of whole images
-            blurry, sharp = self.augment((to_float(patch[0]), to_float(patch[1])), rng)
+            blurry, sharp = self.augment(random_crop(stored, self.gt_size, rng), rng)
         else:
-            blurry, sharp = to_float(stored[0][:]), to_float(stored[1][:])
-        return item | {"lq": to_tensor(blurry), "gt": to_tensor(sharp), "gt_path": str(pair.sharp)}
+            blurry, sharp = stored[0][:], stored[1][:]
+        tensors = {"lq": to_tensor(to_float(blurry)), "gt": to_tensor(to_float(sharp))}
+        return item | tensors | {"gt_path": str(pair.sharp)}
 
     def describe(self) -> str:
         """Return what was found, for the log: pairs, sequences, layout, kind of blur, fingerprint."""

@@ -214,6 +214,20 @@ class TestAugmentations:
         assert min(noises) > 0
         assert np.median(noises) < 4 * 2 / 255  # sigma is 0.67 * 2/255 in the median, the greatest of 108 below 4 sigma
 
+    @pytest.mark.parametrize("name", ["nah", "flip", "none"])
+    @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+    def test_stored_pixels_give_what_their_floats_give(self, name: str, kind: Any) -> None:
+        top = np.iinfo(kind).max
+        stored = np.random.default_rng(2).integers(0, top, (2, 9, 7, 3), dtype=kind, endpoint=True)
+        floats = stored.astype(np.float32) / np.float32(top)
+        for seed in range(8):
+            from_stored, from_floats = (
+                AUGMENTATIONS[name]((pair[0], pair[1]), np.random.default_rng(seed)) for pair in (stored, floats)
+            )
+            for first, second in zip(from_stored, from_floats, strict=True):
+                first = first if first.dtype == np.float32 else first.astype(np.float32) / np.float32(top)
+                np.testing.assert_array_equal(first, second, strict=True)
+
     def test_nah_leaves_its_input_alone(self, rng: np.random.Generator) -> None:
         image = np.random.default_rng(1).random((4, 4, 3), dtype=np.float32)
         before = image.copy()

@@ -69,6 +69,7 @@ def run(arguments: argparse.Namespace) -> Report:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = measure.device_of(arguments.device)
+    torch.backends.cudnn.benchmark = True  # as in training, for all forms
     get_root_logger(log_level=logging.WARNING)
     cases = []
     for network in arguments.networks or _NETWORKS:

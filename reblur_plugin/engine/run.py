@@ -53,6 +53,7 @@ def start(options: Options, root: Path, is_train: bool, launcher: str) -> Option
     )
     if (options.get("train") or {}).get("amp") == "fp16" and is_train and not opt["num_gpu"]:
         get_root_logger().warning("train: amp: fp16 is far slower than float32 on a CPU; use auto, or leave it out")
+    torch.backends.cudnn.benchmark = True  # as in BasicSR's pipelines: nearly all images are of one size
     opt["manual_seed"] = options.get("manual_seed", 0)
     seed_everything(opt["manual_seed"] + opt["rank"])
     opt["datasets"] = {name: _dataset(name, block, opt) for name, block in options["datasets"].items()}

@@ -44,6 +44,13 @@ class TestDevices:
         gpus(monkeypatch, available)
         assert run.start({**tiny_options, "num_gpu": wanted}, tmp_path, True, "none")["num_gpu"] == used
 
+    def test_convolutions_are_chosen_by_trial_as_in_basicsr(
+        self, tmp_path: Path, tiny_options: Options, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+        run.start(tiny_options, tmp_path, True, "none")
+        assert torch.backends.cudnn.benchmark is True
+
     def test_more_than_there_are_is_refused(
         self, tmp_path: Path, tiny_options: Options, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import weakref
@@ -98,9 +99,9 @@ class Costs:
         tried = [photograph.planned(form, tiling) for form in (plain, self.checkpointed) for tiling in tilings]
         fitting = [plan for plan in tried if plan.memory <= max_memory]
         if not fitting:
-            least = min(plan.memory for plan in tried)
+            least = math.ceil(min(plan.memory for plan in tried) / 2**30 * 100) / 100
             raise AdaptError(
-                f"max_memory: expected at least {in_gib(least)} for {width}x{height} pixels with these networks, "
+                f"max_memory: expected at least {least:.2f} GiB for {width}x{height} pixels with these networks, "
                 f"got {in_gib(max_memory)}; give more, or a smaller photograph"
             )
         return min(fitting, key=lambda plan: plan.seconds)

@@ -1,0 +1,44 @@
+"""What docs/adaptation.md shows runs as it stands, and lists what there is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+
+import reblur_plugin
+from reblur_plugin.core.memory import Costs
+
+_TEXT = (Path(__file__).resolve().parent.parent / "docs" / "adaptation.md").read_text(encoding="utf-8")
+_BLOCKS = re.findall(r"```python\n(.*?)```", _TEXT, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", _BLOCKS)
+def test_its_python_runs(block: str, tmp_path: Path) -> None:
+    networks = """
+import torch
+deblur_net, reblur_net = (torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+blurry = torch.rand(1, 3, 8, 8)
+frames = [blurry, blurry]
+import reblur_plugin
+"""
+    (tmp_path / "script.py").write_text(networks + block, encoding="utf-8")
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_choice_is_listed() -> None:
+    listed = {name for row in re.findall(r"^\| (`.*?) \|", _TEXT, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert listed >= {field.name for field in fields(reblur_plugin.AdaptConfig)}
+
+
+def test_a_plan_is_made_as_it_says() -> None:
+    networks = [torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(2)]
+    config, blurry = reblur_plugin.AdaptConfig(steps=1), torch.rand(1, 3, 8, 8)
+    plan = Costs(*networks, blurry, config).plan(8, 8, None)
+    assert reblur_plugin.adapt(*networks, blurry, config, plan=plan).plan is plan

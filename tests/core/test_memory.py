@@ -125,8 +125,8 @@ class TestPlan:
         assert Known(channels_last=True).plan(1024, 1024, None).memory == 1082 * MIB
 
     def test_histogram_matching_counts_at_the_end(self) -> None:
-        # 64 MiB for a channel's sorting, beside 60 for the five images: smaller tiles don't help. 124 MiB are 0.1211 GiB,
-        # told as 0.13: what is named works
+        # 64 MiB for a channel's sorting, beside 60 for the five images: smaller tiles don't help
+        # 124 MiB are 0.1211 GiB, told as 0.13: what is named works
         known = Known(histogram="skimage")
         assert known.plan(1024, 1024, None).memory == 1070 * MIB
         assert known.plan(1024, 1024, 124 * MIB).memory == 124 * MIB

@@ -84,8 +84,8 @@ def write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
         raise ImageError(f"{path}: can't be written ({error.strerror})") from error
 
 
-def to_tensor(pixels: NDArray[np.float32]) -> Tensor:
-    """Return float `(H, W, 3)` as a tensor `(3, H, W)`."""
+def to_tensor(pixels: NDArray[Any]) -> Tensor:
+    """Return `(H, W, 3)` as a tensor `(3, H, W)` of the same type."""
     import torch  # here, since files can be read and checked without it
 
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

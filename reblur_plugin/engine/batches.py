@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from reblur_plugin.data.batch_augment import augment_batch
 from reblur_plugin.data.pair_dataset import DeblurPairDataset, Draw, DrawSampler
 from reblur_plugin.data.prefetch import on_device
 from reblur_plugin.engine import run
@@ -37,7 +38,9 @@ class Batches:
             worker_init_fn=_leave_signals_to_the_main_process,
         )
         self._loader: Any = iter(loader)
-        self._batches = on_device(self._loader, torch.device("cuda" if opt["num_gpu"] > 0 else "cpu"))
+        batches = on_device(self._loader, torch.device("cuda" if opt["num_gpu"] > 0 else "cpu"))
+        augmentation = getattr(dataset, "augmentation", "none")
+        self._batches = (augment_batch(batch, augmentation) for batch in batches)
         self._first: Any = None
 
     def first(self) -> Any:

@@ -45,7 +45,7 @@ class Passes:
         for tile in self.tiles:
             with self._precision():
                 deblurred = self._deblur(tile)
-                image.put(tile, deblurred.detach().clone())  # a copy, for networks that work in place
+                image.put(tile, deblurred.detach())
                 loss = self._self_loss(tile, deblurred, target)
             loss.backward()
             total = total + loss.detach()

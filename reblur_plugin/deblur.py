@@ -36,13 +36,14 @@ def main() -> int:
     cli.import_modules(arguments.modules)
 
     from reblur_plugin.core.adapt import AdaptConfig
+    from reblur_plugin.core.device import device_named
     from reblur_plugin.engine import photographs
 
     jobs = photographs.find_jobs(arguments.inputs, arguments.out, arguments.suffix, arguments.overwrite)
     config = AdaptConfig(
         steps=arguments.steps, lr=arguments.lr, keep=(), amp=arguments.amp, max_memory=arguments.max_memory
     )
-    device = photographs.device_of(arguments.device)
+    device = device_named(arguments.device)
     networks = photographs.load_networks(arguments.weights, arguments.reblur_weights, config.steps > 0)
     failures = photographs.deblur(jobs, *networks, config, device, arguments.compare)
     for failure in failures:

@@ -238,8 +238,8 @@ class TestCheck:
             ("val:metrics:psnr:better=up", "val: metrics: psnr: better: expected higher or lower, got 'up'"),
             (
                 "datasets:train:layout=GoPro",
-                "datasets: train: layout: expected one of gopro, reds, hide, realblur, folders, photographs, packed, got "
-                "'GoPro'",
+                "datasets: train: layout: expected one of gopro, reds, hide, realblur, folders, photographs, packed, "
+                "got 'GoPro'",
             ),
         ],
     )

@@ -22,22 +22,6 @@ _MATRIX = {"cpu": 1024, "cuda": 8192}  # rows of the square matrices that tell a
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 
 
-def device_of(name: str) -> torch.device:
-    """Return the device that `--device` names; "auto" takes a GPU if there is one.
-
-    Raises:
-        BenchError: if this machine hasn't got it.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise BenchError(f"--device: expected a device of this machine, got {name!r} ({reason}); try cpu") from error
-    return torch.device(name)
-
-
 def interleaved(
     forms: Mapping[str, Form],
     repeats: int,

@@ -17,6 +17,7 @@ from reblur_plugin.archs.complexity import count_macs
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.bench import measure
 from reblur_plugin.bench.report import Case, Report, Row
+from reblur_plugin.core.device import device_named
 from reblur_plugin.metrics import lpips_metric, on_device
 from reblur_plugin.metrics.niqe_metric import reblur_niqe
 from reblur_plugin.metrics.ssim_metric import ssim_on_cpu
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> Report:
     """Measure one image of the paper's size."""
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    device = measure.device_of(arguments.device)
+    device = device_named(arguments.device)
     height, width = (192, 320) if arguments.quick else (720, 1280)
     sharp, blurry = _images(height, width)
     network = ResUNet().eval().to(device)

@@ -18,6 +18,7 @@ from reblur_plugin.bench import measure
 from reblur_plugin.bench.flops import count_flops
 from reblur_plugin.bench.plain import PlainStep
 from reblur_plugin.bench.report import Case, Report, Row, Spread
+from reblur_plugin.core.device import device_named, has_fast_bf16
 
 host.prepare()
 registration.register()
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> Report:
     """Measure one case for each network."""
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    device = measure.device_of(arguments.device)
+    device = device_named(arguments.device)
     torch.backends.cudnn.benchmark = True  # as in training, for all forms
     get_root_logger(log_level=logging.WARNING)
     cases = []
@@ -88,7 +89,7 @@ def _sizes(arguments: argparse.Namespace, network: str, device: torch.device) ->
 
 def _forms(arguments: argparse.Namespace, device: torch.device) -> list[Form]:
     """Return what is compared, the reference first: plain, contiguous, in the first precision."""
-    low = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    low = has_fast_bf16(device)
     precisions = arguments.precisions or (["fp32", "bf16"] if low else ["fp32"])
     forms = []
     for precision in precisions:

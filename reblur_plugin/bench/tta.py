@@ -22,6 +22,7 @@ from reblur_plugin.bench.flops import count_flops
 from reblur_plugin.bench.report import Case, Report, Row
 from reblur_plugin.core.adapt import AdaptConfig, adapt
 from reblur_plugin.core.choices import Amp
+from reblur_plugin.core.device import device_named, has_fast_bf16
 from reblur_plugin.core.memory import Costs
 from reblur_plugin.core.objectives import finest
 from reblur_plugin.core.plan import Plan
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> Report:
     """Measure a case for each network and size."""
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    device = measure.device_of(arguments.device)
+    device = device_named(arguments.device)
     sizes = arguments.sizes or ([(640, 360), (1280, 720)] if device.type == "cuda" else [(160, 96)])
     steps = arguments.steps
     if arguments.quick:
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace) -> Report:
 
 
 def _forms(device: torch.device) -> list[Form]:
-    low = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    low = has_fast_bf16(device)
     precisions: tuple[Amp, ...] = ("none", "bf16") if low else ("none",)
     return [Form(plain=True), *(Form(False, *choices) for choices in product(precisions, (False, True), (False, True)))]
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from reblur_plugin.core.borrow import bare, borrowed
 from reblur_plugin.core.checkpointing import checkpointed
 from reblur_plugin.core.choices import AdaptConfig, AdaptError, Amp
+from reblur_plugin.core.device import has_fast_bf16
 from reblur_plugin.core.histogram import match_histogram
 from reblur_plugin.core.passes import Passes, change
 from reblur_plugin.core.plan import Plan
@@ -233,10 +234,8 @@ def _optimizer(parameters: list[nn.Parameter], config: AdaptConfig) -> torch.opt
 
 
 def _autocast(amp: Amp, device: torch.device) -> torch.dtype | None:
-    if amp == "auto":
-        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_amx_tile_supported()
-        return torch.bfloat16 if fast else None
-    return torch.bfloat16 if amp == "bf16" else None
+    is_low = amp == "bf16" or (amp == "auto" and has_fast_bf16(device))
+    return torch.bfloat16 if is_low else None
 
 
 def _result(deblurred: Tensor, initial: Tensor, steps: Sequence[AdaptStep], config: AdaptConfig) -> Tensor:

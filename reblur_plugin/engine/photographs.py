@@ -107,22 +107,6 @@ def _load(block: dict[str, Any], weights: Path) -> nn.Module:
     return network.eval()
 
 
-def device_of(name: str) -> torch.device:
-    """Return the device that `--device` names; "auto" takes a GPU if there is one.
-
-    Raises:
-        ReblurError: if this machine hasn't got it.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ReblurError(f"--device: expected a device of this machine, got {name!r} ({reason}); try cpu") from error
-    return torch.device(name)
-
-
 def deblur(
     jobs: Sequence[Job],
     deblur_net: nn.Module,

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from reblur_plugin import checkpoints, host
 from reblur_plugin.core.adapt import Adaptation, AdaptConfig, adapt
+from reblur_plugin.core.device import has_fast_bf16
 from reblur_plugin.core.objectives import finest
 from reblur_plugin.models.criteria import Criteria, built
 from reblur_plugin.models.joint_training import JointlyTrainedModel
@@ -106,8 +107,7 @@ class ReblurModel(JointlyTrainedModel):
     def _amp_dtype(self, amp: str | None) -> torch.dtype | None:
         """Return the low precision that `train: amp` names; "auto" takes bf16 where the device has units for it."""
         if amp == "auto":
-            fast = torch.cuda.is_bf16_supported() if self.device.type == "cuda" else torch.cpu._is_amx_tile_supported()
-            return torch.bfloat16 if fast else None
+            return torch.bfloat16 if has_fast_bf16(self.device) else None
         if amp is not None and amp not in _AMP:
             raise ReblurModelError(f"train: amp: expected bf16, fp16, auto or nothing, got {amp!r}")
         return None if amp is None else _AMP[amp]

@@ -6,7 +6,7 @@ the two losses, and S_hat), M_R four times with a graph, and L_D's gradient is m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,12 @@ class PlainStep:
         blurry, sharp: B and S, `(B, 3, H, W)` in [0, 1].
         order: "reblur_first", "deblur_first", or "simultaneous": both gradients before both updates.
         dtype: of autocast; None computes in float32.
+
+    `saves` takes single savings into it, to see what each is worth: "held" makes no gradient of L_D for M_R's weights,
+    "idle" builds no graph for M_R(S), nor for the passes of M_D in L_R.
     """
+
+    saves: Collection[str] = ()
 
     def __init__(
         self,
@@ -60,18 +65,23 @@ class PlainStep:
     def _deblur_gradient(self) -> None:
         """L_D = L_1 + L_Reblur (Eq. 5, 6)."""
         self.deblur_adam.zero_grad()
+        self.reblur_net.requires_grad_("held" not in self.saves)
         with self._autocast():
             output = self.deblur_net(self.blurry)
             deblurred = output if isinstance(output, Tensor) else output[0]
-            loss = self._l1(output) + F.l1_loss(self.reblur_net(deblurred), self.reblur_net(self.sharp))
+            with self._idle():
+                reblurred_sharp = self.reblur_net(self.sharp)
+            loss = self._l1(output) + F.l1_loss(self.reblur_net(deblurred), reblurred_sharp)
         loss.backward()
+        self.reblur_net.requires_grad_(True)
         self._keep("deblur", self.deblur_net)
 
     def _reblur_gradient(self) -> None:
         """L_R = L_Blur + L_Sharp (Eq. 2-4)."""
         self.reblur_adam.zero_grad()
         with self._autocast():
-            deblurred, pseudo_sharp = self._finest(self.blurry), self._finest(self.sharp)
+            with self._idle():
+                deblurred, pseudo_sharp = self._finest(self.blurry), self._finest(self.sharp)
             loss = F.l1_loss(self.reblur_net(deblurred), self.blurry)
             loss = loss + F.l1_loss(self.reblur_net(pseudo_sharp), pseudo_sharp)
         loss.backward()
@@ -94,6 +104,9 @@ class PlainStep:
     def _keep(self, name: str, network: nn.Module) -> None:
         if self.keep_gradients:
             self.gradients[name] = [parameter.grad.clone() for parameter in network.parameters()]  # type: ignore[union-attr]
+
+    def _idle(self) -> torch.set_grad_enabled:
+        return torch.set_grad_enabled("idle" not in self.saves)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.blurry.device.type, dtype=self.dtype, enabled=self.dtype is not None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -34,24 +34,29 @@ _ITERATIONS = 524_000  # the paper's training on GOPRO (D8)
 _COUNTED = 32  # pixels each way where operations are counted; they grow with the pixels
 _NOTES = [
     "time ratio: median over the rounds of time / plain time in the same round; floor: the same of operations",
+    "held: no gradient of L_D for M_R's weights; idle: no graph that no gradient needs either",
     "gradient: distance to the plain float32 gradient of the same order / its length, the larger one of M_D and M_R",
 ]
 
 
 @dataclass(frozen=True)
 class Form:
-    """A way to compute the step. `options` are keys of the block `train`, None for the plain form."""
+    """A way to compute the step.
+
+    `options` are keys of the block `train`, None for the plain form; `saves` are savings that the plain form takes in.
+    """
 
     precision: str
     channels_last: bool
     order: str = "reblur_first"
     options: tuple[tuple[str, Any], ...] | None = None
+    saves: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """What is special about it."""
         who = "plain" if self.options is None else f"ours {self.order}"
-        extra = "".join(f" {key.split('_')[0]}" for key, _ in self.options or ())
+        extra = "".join(f" {key}" for key in [*self.saves, *dict(self.options or ())])
         return f"{who} {self.precision}{' channels_last' if self.channels_last else ''}{extra}"
 
 
@@ -95,6 +100,8 @@ def _forms(arguments: argparse.Namespace, device: torch.device) -> list[Form]:
     for precision in precisions:
         for layout in (False, True):
             forms.append(Form(precision, layout))
+            if precision == precisions[0] and not layout:
+                forms += [Form(precision, layout, saves=saves) for saves in (("held",), ("held", "idle"))]
             forms += [Form(precision, layout, order, ()) for order in ("reblur_first", "simultaneous")]
         forms.append(Form(precision, True, "simultaneous", (("fused", True),)))
         if arguments.compile or device.type == "cuda":
@@ -159,6 +166,7 @@ class _PlainForm:
             network.to(work.device, memory_format=layout)
         blurry, sharp = (images.to(work.device, memory_format=layout) for images in _batch(work))
         self.step = PlainStep(self.deblur_net, self.reblur_net, blurry, sharp, form.order, _DTYPES[form.precision])
+        self.step.saves = form.saves
 
     def __call__(self) -> None:
         self.step()
@@ -222,11 +230,11 @@ def _difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
 
 def _flops(form: Form, work: Work) -> float:
     """Return the operations of one step."""
-    per_image = _flops_of_patch(work.network, form.options is None, form.order)
+    counted = replace(form, precision="fp32", channels_last=False, options=None if form.options is None else ())
+    per_image = _flops_of_patch(work.network, counted)
     return per_image * work.batch * (work.size / _COUNTED) ** 2
 
 
 @cache
-def _flops_of_patch(network: str, is_plain: bool, order: str) -> int:
-    form = Form("fp32", False, order, None if is_plain else ())
+def _flops_of_patch(network: str, form: Form) -> int:
     return count_flops(_step(form, Work(network, 1, _COUNTED, "cpu")))

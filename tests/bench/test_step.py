@@ -82,6 +82,9 @@ class TestOperations:
         [
             # M_D: three passes, gradient for input and weights; M_R: four passes with both gradients
             (step.Form("fp32", False), 3 + 2, 4 + 8, 3),
+            # M_R: L_D's gradient is for its input alone, and S has none
+            (step.Form("fp32", False, saves=("held",)), 3 + 2, 4 + 5, 2),
+            (step.Form("fp32", False, saves=("held", "idle")), 3 + 2, 4 + 5, 2),
             # M_D: L, S_hat; M_R: four passes, both gradients of L_Blur and L_Sharp, that of L for L_Reblur
             (step.Form("fp32", False, "reblur_first", ()), 2 + 2, 4 + 5, 2),
             (step.Form("fp32", False, "deblur_first", ()), 2 + 2, 4 + 5, 2),
@@ -116,7 +119,7 @@ class TestReport:
         assert low.reference == "plain bf16"
         assert {row.name for row in low.rows} == {row.name for row in every.rows if "bf16" in row.name}
         gradients = {row.name: row.values["gradient"] for row in every.rows}
-        for name in ("plain fp32", "ours reblur_first fp32", "ours simultaneous fp32"):
+        for name in ("plain fp32", "plain fp32 held idle", "ours reblur_first fp32", "ours simultaneous fp32"):
             assert gradients[name] == 0
         assert 0 < gradients["ours simultaneous fp32 channels_last"] < 1e-4
         assert 1e-3 < gradients["ours simultaneous bf16"] < 0.2

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-SECONDS = 100  # that a training may take at most
+SECONDS = 200  # that a training may take at most
 
 _SERVER = """
 import json, os, pathlib, signal, sys, time

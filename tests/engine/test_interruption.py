@@ -78,7 +78,7 @@ def sentences(folder: Path, rank: int = 0) -> list[str]:
     return [line for line in errors(folder, rank).splitlines() if line.startswith("error: ")]
 
 
-def until(happened: Any, seconds: float = 60) -> None:
+def until(happened: Any, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline
@@ -141,14 +141,15 @@ def item(self, draw):
     return whole(self, draw)
 DeblurPairDataset.__getitem__ = item
 """
+        options["logger"]["print_freq"] = 1
         process = trainer.start(options, tmp_path, prelude=prelude, at_once=False)
-        until((tmp_path / "hangs").exists)
+        until(lambda: (tmp_path / "hangs").exists() and "iteration 4 of" in errors(tmp_path))
         workers = workers_of(process)
-        time.sleep(2)  # until the main process waits for it
+        time.sleep(0.5)  # until the main process waits for it
         for _ in range(2):
             os.killpg(process, signal.SIGINT)
             time.sleep(0.2)
-        assert trainer.wait(30) == [130]
+        assert trainer.wait() == [130]
         assert errors(tmp_path).splitlines()[-1] == "stopped"
         assert workers
         assert not any(map(is_alive, workers))
@@ -163,7 +164,7 @@ DeblurPairDataset.__getitem__ = item
         assert len(workers) == 2
         os.kill(process, signal.SIGKILL)
         assert trainer.wait() == [-signal.SIGKILL]
-        until(lambda: not any(map(is_alive, workers)), seconds=20)
+        until(lambda: not any(map(is_alive, workers)), seconds=60)
 
 
 class TestValidation:
@@ -194,8 +195,16 @@ class TestValidation:
     def test_an_error_that_nobody_thought_of_saves_first_and_shows_itself(
         self, tmp_path: Path, validated: Options, trainer: Trainer
     ) -> None:
-        act = "raise MemoryError('no memory for this image')"
-        assert trainer.run(validated, tmp_path, prelude=_VALIDATION.format(image=1, act=act), at_once=False) == [1]
+        prelude = """
+from reblur_plugin.models.reblur_model import ReblurModel
+whole = ReblurModel.deblur
+def deblur(self, image):
+    if self.iteration == 3:
+        raise MemoryError("no memory for this image")
+    return whole(self, image)
+ReblurModel.deblur = deblur
+"""
+        assert trainer.run(validated, tmp_path, prelude=prelude, at_once=False) == [1]
         assert "no memory for this image: saved iteration 3; go on with --auto_resume" in errors(tmp_path)
         assert errors(tmp_path).splitlines()[-1] == "MemoryError: no memory for this image"
         assert states(tmp_path) == [3]

@@ -49,7 +49,9 @@ def test_the_time_counts_validation_with_adaptation_and_metrics(
     monkeypatch.setattr(ReblurModel, "adapt", adapt)
     tiny_options["train"]["total_iter"] = 100
     tiny_options["val"] |= {"val_freq": frequency, "tta": {"steps": 1, "lr": 1e-4}, "best": "psnr"}
+    before = sorted(tmp_path.rglob("*"))
     report = dict(line.split(": ", 1) for line in rehearse(tiny_options, tmp_path))
+    assert sorted(tmp_path.rglob("*")) == before  # not even the best networks
     an_image, an_iteration = (float(report[key].split(" s ")[0].split(", ")[-1]) for key in ("val", "time"))
     assert an_image > 0.4
     minutes, seconds = map(int, report["time"].split(" in all")[0].split(":")[-2:])

@@ -154,8 +154,6 @@ def adapted_from(
         if blurry.is_inference():
             blurry = blurry.clone()
         blurry = blurry.detach()
-        if config.channels_last:
-            blurry = blurry.contiguous(memory_format=torch.channels_last)
         with (
             borrowed(deblur_net, reblur_net, names, config.channels_last) as parameters,
             checkpointed(deblur_net, plan.deblur_depth),

@@ -110,8 +110,6 @@ class Costs:
         image = self._like.shape[1] * self._like.element_size() * height * width
         kept = sum(self._config.keeps(number) for number in range(self._config.steps + 1))
         held = in_use(self._like.device) + (kept + 3) * image  # the present one, and two to compare it with L^0
-        if self._config.channels_last:
-            held += image
         sorting = _SORTING * height * width if self._config.histogram != "none" and self._config.steps else 0
         return Photograph(height, width, self._config.steps, held + self._fixed, held + sorting)
 

@@ -81,7 +81,7 @@ class Known(Costs):
     _fixed = 10 * MIB
 
     def __init__(self, **choices: Any) -> None:
-        config = AdaptConfig(steps=1, **{"histogram": "none", "keep": (), **choices})
+        config = AdaptConfig(**{"steps": 1, "histogram": "none", "keep": (), **choices})
         super().__init__(nn.Identity(), nn.Identity(), torch.zeros(1, 3, 1, 1), config)
 
 
@@ -119,10 +119,10 @@ class TestPlan:
         monkeypatch.setattr(memory, "in_use", lambda device: 100 * MIB)
         assert Known().plan(1024, 1024, None).memory == 1170 * MIB
 
-    def test_kept_images_and_layout_count(self) -> None:
-        # all two are kept anyway; channels_last copies the blurry image
-        assert Known(keep="all").plan(1024, 1024, None).memory == 1070 * MIB
-        assert Known(channels_last=True).plan(1024, 1024, None).memory == 1082 * MIB
+    def test_kept_images_count(self) -> None:
+        # with five steps four more than the first and the last
+        assert Known(steps=5).plan(1024, 1024, None).memory == 1070 * MIB
+        assert Known(steps=5, keep="all").plan(1024, 1024, None).memory == 1118 * MIB
 
     def test_histogram_matching_counts_at_the_end(self) -> None:
         # 64 MiB for a channel's sorting, beside 60 for the five images: smaller tiles don't help

@@ -275,6 +275,33 @@ class TestDamage:
             f"{root}/A/blur_gamma/000002.png: no partner of that name in {root}/A/sharp; unzip again or remove it"
         }
 
+    @pytest.mark.parametrize(("swapped", "told"), [(1, False), (2, True)])
+    def test_most_pairs_decide_whether_folders_were_swapped(self, root: Path, swapped: int, told: bool) -> None:
+        for frame in range(swapped):
+            first, second = (root / "B" / kind / f"{frame:06d}.png" for kind in ("blur_gamma", "sharp"))
+            pixels = first.read_bytes()
+            first.write_bytes(second.read_bytes())
+            second.write_bytes(pixels)
+        assert any("in 2 of 3 pairs; were the two folders swapped?" in line for line in examine(root).problems) is told
+
+    def test_among_sixteen_bits_eight_are_odd(self, root: Path) -> None:
+        for image in root.rglob("*.png"):
+            assert cv2.imwrite(str(image), decode_image(image).astype(np.uint16) * 257)
+        assert (examine(root).problems, examine(root).images) == ((), ("9 of 24x20, 16 bits",))
+        for kind in ("blur_gamma", "sharp"):
+            image = root / "B" / kind / "000001.png"
+            Image.fromarray((decode_image(image) // 257).astype(np.uint8)).save(image)
+        assert examine(root).problems == (
+            f"{root}/B/blur_gamma/000001.png: 8 bits a channel where most have 16; replace it",
+        )
+
+    def test_files_of_equal_sizes_are_no_copies(self, root: Path) -> None:
+        for image in list(root.rglob("blur*/*.png")):
+            Image.open(image).save(image.with_suffix(".bmp"))
+            image.unlink()
+        assert len({image.stat().st_size for image in root.rglob("*.bmp")}) == 1
+        assert examine(root).problems == ()
+
     def test_both_images_of_a_pair_are_named(self, root: Path) -> None:
         for kind in ("blur_gamma", "sharp"):
             (root / "A" / kind / "000000.png").write_bytes(b"")

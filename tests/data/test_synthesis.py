@@ -188,6 +188,13 @@ class TestSettings:
         # rounding adds a variance of 1/12
         assert noise.std() == pytest.approx(np.sqrt(9 + 1 / 12), rel=FIVE_SIGMA / np.sqrt(2 * noise.size))
 
+    def test_noise_differs_from_pair_to_pair_and_from_sequence_to_sequence(self, tmp_path: Path) -> None:
+        for name in "ab":
+            flat(tmp_path / "in" / name, *[100] * 6)
+        from_frames(tmp_path / "in", tmp_path / "out", Films(least=3, most=3, noise=3))
+        images = {path.read_bytes() for path in (tmp_path / "out").glob("*/blur_gamma/*.png")}
+        assert len(images) == 4
+
     def test_noise_is_clipped(self) -> None:
         dark = np.zeros((9, 9, 3), dtype=np.uint8)
         assert Films(noise=3).make([dark] * 7, np.random.default_rng(0))[0].max() < 30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -152,6 +153,13 @@ class TestCosts:
         costs = Costs(deblur_net, reblur_net, torch.zeros(1, 3, 1, 1), AdaptConfig())
         assert 5 * 32 * 4 < costs.plain.bytes < 12 * 32 * 4
         assert costs.plain.step_seconds > costs.plain.pass_seconds > 0
+
+    def test_the_largest_operation_counts_once_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # on 64 x 64 pixels: 10 bytes a pixel alive, 4 of them touched at once: 10 + 1.25 * 4
+        seen = SimpleNamespace(activations=10 * 4096, widest=4 * 4096)
+        monkeypatch.setattr(Costs, "_live", lambda self, plan: seen)
+        costs = Costs(nn.Identity(), nn.Identity(), torch.zeros(1, 3, 1, 1), AdaptConfig())
+        assert costs._bytes(Plan()) == 15
 
     def test_checkpointing_is_chosen_by_what_it_saves(self) -> None:
         deblur_net = ResUNet(4, (16, 16, 16))

@@ -134,6 +134,14 @@ class TestReadImageRefuses:
         with pytest.raises(ImageError, match=rf"cut\.{kind.lower()}: expected an image, got a damaged or unknown file"):
             read_bytes(tmp_path, content[: int(len(content) * part)], f"cut.{kind.lower()}")
 
+    @pytest.mark.parametrize("missing", [1, 4, 8, 12, 13, 16, 20, 200, 100_000])
+    def test_a_photograph_that_lacks_its_last_bytes_gives_no_picture(
+        self, tmp_path: Path, shared: Path, missing: int
+    ) -> None:
+        content = (shared / "data" / "REDS" / "train" / "train_sharp" / "020" / "00000000.png").read_bytes()
+        with pytest.raises(ImageError, match=r"image\.png: expected an image, got a damaged or unknown file"):
+            read_bytes(tmp_path, content[:-missing])
+
     def test_a_damaged_png_gives_no_picture(self, tmp_path: Path) -> None:
         content = bytearray(png(noise()))
         content[len(content) // 2] ^= 1

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reblur_plugin.data.images import ImageError
 from reblur_plugin.data.inspection import inspect_images
@@ -16,6 +17,7 @@ from reblur_plugin.data.pairs import DatasetError, Pair, fingerprint
 from reblur_plugin.data.published import part_of
 from reblur_plugin.data.synthesis import is_unfinished
 
+Block = dict[str, Any]  # keys of DeblurPairDataset
 _SHOWN = 20  # problems in the text of a report
 
 
@@ -35,7 +37,7 @@ class Report:
         notes: sentences on what is worth knowing.
     """
 
-    block: dict[str, str]
+    block: Block
     title: str
     pairs: int
     sequences: int
@@ -76,13 +78,13 @@ class Report:
         return "\n".join([root, *(f"  {name:11s} {value}" for name, value in rows)])
 
 
-def check(blocks: list[dict[str, str]], look: bool = True, workers: int | None = None) -> Iterator[Report]:
+def check(blocks: list[Block], look: bool = True, workers: int | None = None) -> Iterator[Report]:
     """Yield a report on each data set that a block names; all image files are decoded unless `look` is False."""
     for block in blocks:
         yield _examine(block, look, workers or os.cpu_count() or 1)
 
 
-def find_blocks(root: Path, blur_key: str | None = None) -> list[dict[str, str]]:
+def find_blocks(root: Path, blur_key: str | None = None) -> list[Block]:
     """Return the keys for DeblurPairDataset of the data sets in `root` or a level below.
 
     Raises:
@@ -98,7 +100,7 @@ def find_blocks(root: Path, blur_key: str | None = None) -> list[dict[str, str]]
     return blocks or [{"layout": "photographs", "dataroot": str(root)}]
 
 
-def _blocks(root: Path, blur_key: str | None) -> list[dict[str, str]]:
+def _blocks(root: Path, blur_key: str | None) -> list[Block]:
     place = {"dataroot": str(root)}
     if (root / INDEX).is_file() or (root / BEGUN).is_file():
         return [{"layout": "packed", **place}]
@@ -120,7 +122,7 @@ def _kinds(sequence: Path) -> list[str]:
     return [folder.name for folder in subfolders(sequence) if folder.name.startswith("blur")]
 
 
-def _examine(block: dict[str, str], look: bool, workers: int) -> Report:
+def _examine(block: Block, look: bool, workers: int) -> Report:
     problems: list[str] = []
     notes: list[str] = []
     pairs = _list(block, problems, notes)
@@ -147,14 +149,14 @@ def _examine(block: dict[str, str], look: bool, workers: int) -> Report:
     )
 
 
-def _fingerprint(block: dict[str, str]) -> str:
+def _fingerprint(block: Block) -> str:
     try:
         return fingerprint(list_pairs(block))
     except (DatasetError, ImageError):
         return ""
 
 
-def _list(block: dict[str, str], problems: list[str], notes: list[str]) -> list[Pair]:
+def _list(block: Block, problems: list[str], notes: list[str]) -> list[Pair]:
     """Return the pairs that can be told, whatever else is wrong."""
     try:
         if block["layout"] == "gopro":

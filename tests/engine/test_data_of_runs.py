@@ -52,7 +52,7 @@ def test_a_pack_trains_as_its_files_do_and_all_tells_of_the_data(
         assert torch.equal(network(tmp_path / "packed")[key], value)
 
     (report,) = check(find_blocks(tmp_path / "pack"))
-    (part,) = check([report.block | {"without": ["SEQ_B"]}], look=False)  # type: ignore[dict-item]
+    (part,) = check([report.block | {"without": ["SEQ_B"]}], look=False)
     for kind, layout in (("files", "gopro"), ("packed", "packed")):
         (log,) = (tmp_path / kind / "experiments" / "tiny").glob("train_*.log")
         text = log.read_text()

@@ -29,4 +29,6 @@ def device_named(name: str) -> torch.device:
 
 def has_fast_bf16(device: torch.device) -> bool:
     """Return whether the device has units for bf16: elsewhere it is emulated, and slower than float32."""
-    return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_amx_tile_supported()
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_amx_tile_supported()

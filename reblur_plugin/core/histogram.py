@@ -64,8 +64,6 @@ def _by_torch(image: Tensor, reference: Tensor) -> Tensor:
 
 def _interpolated(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
     """Return the line through `(knots, values)` at `x`, held at both ends, as `numpy.interp` does."""
-    if knots.numel() == 1:
-        return values.expand_as(x)
     left = (torch.searchsorted(knots, x, right=True) - 1).clamp(0, knots.numel() - 2)
     slope = (values[left + 1] - values[left]) / (knots[left + 1] - knots[left])
     found = slope * (x - knots[left]) + values[left]

@@ -167,6 +167,12 @@ class TestCosts:
         assert costs.checkpointed.bytes < 0.75 * costs.plain.bytes
         assert costs.checkpointed.plan.deblur_depth is not None
 
+    @pytest.mark.parametrize(("steps", "expected"), [(1, 80), (0, 48)])
+    def test_the_halo_is_that_of_both_networks_where_both_are_used(self, steps: int, expected: int) -> None:
+        # 20 pixels far, and 30 more by M_R: 32 and 64 in steps of 16, and 16 for blending
+        networks = [nn.Conv2d(1, 1, 3, padding=far, dilation=far) for far in (20, 30)]
+        assert Costs(*networks, torch.zeros(1, 1, 1, 1), AdaptConfig(steps=steps)).halo == expected
+
     def test_a_network_that_cannot_be_checkpointed_stays_as_it_is(self) -> None:
         deblur_net = nn.Sequential(nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 3, 1)))
         costs = Costs(nn.Sequential(nn.Conv2d(3, 3, 1), deblur_net), nn.Conv2d(3, 3, 1), torch.zeros(1), AdaptConfig())

@@ -166,6 +166,20 @@ class TestFramesBetween:
             inside = np.s_[8:-8, 12:-12]
             assert np.abs(found[inside].astype(int) - expected[inside]).mean() < self.FLOW
 
+    # The mean of both neighbours gives 28.0 dB, the flow of the first one alone 37.2
+    def test_a_real_frame_is_found_between_two_that_are_six_apart(self, shared: Path) -> None:
+        frames = shared / "data" / "GOPRO_Large_all" / "train" / "GOPR0477_11_00"
+        first, middle, last = (read(frames / f"{166 + number:06d}.png") for number in (0, 3, 6))
+        found = list(with_frames_between([first, last], 1))[1]
+        error = np.mean((found.astype(float) - middle) ** 2)
+        assert 10 * np.log10(255**2 / error) > 37.5
+
+    @pytest.mark.parametrize(("levels", "count"), [((100, 200), 3), ((200, 100), 1)])
+    def test_the_nearer_frame_weighs_more(self, levels: tuple[int, int], count: int) -> None:
+        frames = [np.full((16, 16, 3), level, dtype=np.uint8) for level in levels]
+        found = [int(each[8, 8, 0]) for each in with_frames_between(frames, count)]
+        assert found == np.linspace(*levels, count + 2).tolist()
+
     # Samples a pixel apart of a wave of 24 pixels: amplitude sin(7 pi / 24) / (7 sin(pi / 24)) = 0.868 of 7 samples;
     # the two frames alone, six pixels apart, give cos(pi / 4) = 0.707
     def test_the_blur_of_a_wave_is_that_of_steady_motion(self) -> None:

@@ -146,12 +146,13 @@ class TestPhotographs:
         assert not np.array_equal(first, second)
 
     # Every corner of the result must lie within the photograph in every pose; the poses are inverted here by hand.
-    def test_no_mirrored_edge_is_left(self) -> None:
+    @pytest.mark.parametrize(("length", "rotation"), [(12.0, 0.02), (2.0, 0.1)])
+    def test_no_mirrored_edge_is_left(self, length: float, rotation: float) -> None:
         outside = 0
         for seed in range(40):
             rng = np.random.default_rng(seed)
             marked = np.zeros((80, 90, 3), dtype=np.uint8)
-            settings = Shakes(shortest=12, longest=12, rotation=0.02, gamma=1)
+            settings = Shakes(shortest=length, longest=length, rotation=rotation, gamma=1)
             cut = (90 - settings.make(marked, rng)[0].shape[1]) // 2
             path = synthesis_path(settings, np.random.default_rng(seed))
             corners = np.array([[x, y] for x in (cut, 89 - cut) for y in (cut, 79 - cut)], dtype=np.float64) - (

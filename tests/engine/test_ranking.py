@@ -83,11 +83,12 @@ class TestTable:
     def test_files_are_ranked_too_and_each_once(
         self, weights: Path, methods: list[Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        one = methods[0] / "a.png"
-        assert run(monkeypatch, one, methods[0], one, "--weights", weights) == 0
-        assert [line.split()[2] for line in capfd.readouterr().out.splitlines()[1:3]] == [
-            str(methods[0] / "trip/b.png"),
-            str(one),
+        monkeypatch.chdir(methods[0])
+        assert run(monkeypatch, "a.png", methods[0], "trip/../a.png", "--weights", weights) == 0
+        assert [line.split()[2:] for line in capfd.readouterr().out.splitlines()[1:4]] == [
+            [str(methods[0] / "trip/b.png")],
+            ["a.png"],
+            [],
         ]
 
     def test_a_bad_file_is_told_at_the_end_and_the_others_are_ranked(

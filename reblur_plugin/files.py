@@ -30,3 +30,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()  # not there any more unless something went wrong
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete what writers that were killed have left in a folder and below; nobody else may be writing there."""
+    for partial in folder.rglob(".*.part"):
+        partial.unlink(missing_ok=True)

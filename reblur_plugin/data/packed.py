@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from reblur_plugin.data.images import ImageError, Pixels
 from reblur_plugin.data.pairs import DatasetError, File, Pair, fingerprint
-from reblur_plugin.files import whole_file
+from reblur_plugin.files import remove_parts, whole_file
 
 INDEX, BEGUN = "index.json", "begun.json"
 _FORMAT = "reblur_plugin pairs 1"
@@ -169,6 +169,7 @@ def pack(pairs: list[Pair], out: Path, workers: int | None = None) -> bool:
         in_threads(PackedPair.verify, packed, workers, "verifying")
         return False
     _begin(out, found)
+    remove_parts(out)
     entries = in_threads(lambda pair: _write(pair, out), pairs, workers, "packing")
     content = {"format": _FORMAT, "blur_kind": pairs[0].kind, "fingerprint": found, "pairs": entries}
     _save(out / INDEX, json.dumps(content, indent=1).encode())

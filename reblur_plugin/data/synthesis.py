@@ -24,7 +24,7 @@ from reblur_plugin.data.images import decode_image, write_image
 from reblur_plugin.data.layouts import list_images, subfolders
 from reblur_plugin.data.pairs import DatasetError
 from reblur_plugin.data.recipes import Films, Settings, Shakes
-from reblur_plugin.files import whole_file
+from reblur_plugin.files import remove_parts, whole_file
 
 SETTINGS = "synthesis.json"  # its `pairs` is null until all are made
 FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
@@ -195,6 +195,7 @@ def _begin(out: Path, settings: Settings) -> None:
             raise DatasetError(f"{out}: expected an empty folder or one begun by synthesise; choose another") from None
         _note(out, settings, None)
         return
+    remove_parts(out)
     wanted = asdict(settings)
     if begun != wanted:
         changed = ", ".join(sorted(key for key in wanted | begun if begun.get(key) != wanted.get(key)))

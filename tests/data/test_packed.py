@@ -167,6 +167,14 @@ class TestResuming:
             assert isinstance(pair, PackedPair)
             pair.verify()
 
+    def test_what_a_killed_writer_left_is_removed(self, pairs: list[Pair], tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        pack(pairs, out)
+        (out / INDEX).rename(out / BEGUN)  # it holds the fingerprint too
+        (out / "a" / ".000001.npy.123.part").touch()
+        assert pack(pairs, out)
+        assert sorted(path.name for path in out.rglob("*") if path.is_file()) == ["1.npy", "1.npy", "2.npy", INDEX]
+
     def test_it_goes_on_by_the_same_data_alone(self, pairs: list[Pair], root: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         out.mkdir()

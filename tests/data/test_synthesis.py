@@ -266,6 +266,7 @@ class TestGoingOn:
                 f"{out}: expected all pairs of a synthesis, got a part; start the same synthesise again"
             )
         monkeypatch.setattr(synthesis, "write_image", write_image)
+        (out / ".000000.png.123.part").touch()  # a kill would have left it
         from_frames(frames, out, self.SETTINGS)
         assert content(out) == whole
 

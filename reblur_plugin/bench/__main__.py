@@ -51,6 +51,9 @@ def _step_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--batch", type=_count, help="images in a batch; 16 on a GPU")
     command.add_argument("--size", type=_count, help="pixels of a patch each way; 256 on a GPU")
     command.add_argument("--precisions", nargs="+", choices=("fp32", "bf16", "fp16"), help="the first is the reference")
+    command.add_argument(
+        "--processor-time", action="store_true", help="count this process's time alone: one thread beside other jobs"
+    )
     command.add_argument("--compile", action="store_true", help="with torch.compile too; on a GPU it always is")
     command.add_argument("--no-memory", action="store_true", help="leave peak memory out: it takes a process each")
 

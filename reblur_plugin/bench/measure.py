@@ -22,6 +22,17 @@ _MATRIX = {"cpu": 1024, "cuda": 8192}  # rows of the square matrices that tell a
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 
 
+def clock_of(processor_time: bool, device: torch.device) -> Callable[[], float]:
+    """Return the clock of the wall, or that of this process, which stands while other jobs have the processor.
+
+    Raises:
+        BenchError: for the latter with several threads, whose times it adds up, or with a GPU, which it doesn't see.
+    """
+    if processor_time and (device.type != "cpu" or torch.get_num_threads() > 1):
+        raise BenchError("--processor-time: expected a CPU and one thread; give --device cpu --threads 1")
+    return time.process_time if processor_time else time.perf_counter
+
+
 def interleaved(
     forms: Mapping[str, Form],
     repeats: int,
@@ -106,11 +117,13 @@ def _resident(entry: str) -> int:
     raise BenchError(f"/proc/self/status: expected an entry {entry}, found none; peak memory can't be measured here")
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> float:
+def matmul_rate(
+    device: torch.device, dtype: torch.dtype, repeats: int = 5, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Return the FLOP/s of a large square matrix product: what this device gives at best, by the median."""
     size = _MATRIX.get(device.type, 1024)
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    seconds = interleaved({"product": lambda: left @ right}, repeats, device, warm_up=3)["product"]
+    seconds = interleaved({"product": lambda: left @ right}, repeats, device, 3, clock)["product"]
     return 2 * size**3 / statistics.median(seconds)
 
 

@@ -114,10 +114,11 @@ def _cases(work: Work, arguments: argparse.Namespace, device: torch.device) -> l
     forms = {form.name: form for form in _forms(arguments, device)}
     steps = {name: _step(form, work) for name, form in forms.items()}
     gradients = _first_gradients(forms, steps, work)
-    seconds = measure.interleaved(steps, arguments.repeats, device)
+    clock = measure.clock_of(arguments.processor_time, device)
+    seconds = measure.interleaved(steps, arguments.repeats, device, clock=clock)
     steps.clear()
     precisions = list(dict.fromkeys(form.precision for form in forms.values()))
-    rates = {name: measure.matmul_rate(device, _DTYPES[name] or torch.float32) for name in precisions}
+    rates = {name: measure.matmul_rate(device, _DTYPES[name] or torch.float32, clock=clock) for name in precisions}
     rows = {}
     for name, form in tqdm(forms.items(), desc="memory", leave=False, disable=None):
         values = {"gradient": gradients[name]}
@@ -131,7 +132,7 @@ def _cases(work: Work, arguments: argparse.Namespace, device: torch.device) -> l
             f"{work.network} with M_R n2, beside the plain form in {precision}",
             Form(precision, False).name,
             [row for name, row in rows.items() if precision in (precisions[0], forms[name].precision)],
-            asdict(work),
+            asdict(work) | {"seconds": "of the processor" if arguments.processor_time else "of the clock"},
         )
         for precision in precisions
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -34,6 +35,24 @@ def test_seconds_belong_to_their_form_and_warm_up_does_not_count() -> None:
     forms = {"plain": working(iter([99.0, 4.0, 8.0])), "ours": working(iter([77.0, 1.0, 2.0]))}
     found = measure.interleaved(forms, repeats=2, device=CPU, warm_up=1, clock=lambda: now)
     assert found == {"plain": [4.0, 8.0], "ours": [1.0, 2.0]}
+
+
+def test_processor_time_stands_still_while_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    processor, wall = measure.clock_of(True, CPU), measure.clock_of(False, CPU)
+    start = processor(), wall()
+    time.sleep(0.2)
+    assert processor() - start[0] < 0.1 < wall() - start[1]
+
+
+def test_processor_time_is_refused_where_it_would_mislead(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = "--processor-time: expected a CPU and one thread; give --device cpu --threads 1"
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with pytest.raises(BenchError, match=message):
+        measure.clock_of(True, CPU)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    with pytest.raises(BenchError, match=message):
+        measure.clock_of(True, torch.device("cuda"))
 
 
 def _keeps_and_drops(mib: int) -> Callable[[], object]:

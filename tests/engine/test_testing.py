@@ -230,6 +230,13 @@ class TestStartingAnew:
         assert len(self.archived(unfinished)) == 1
         assert "but of other data" in self.log(unfinished)
 
+    def test_with_another_version(
+        self, options: Options, tmp_path: Path, unfinished: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(testing, "__version__", "9.9")
+        assert testing.test(options, tmp_path)
+        assert "but of other versions" in self.log(unfinished)
+
     def test_after_a_finished_one(self, options: Options, tmp_path: Path, unbroken: Path) -> None:
         before = pictures(unbroken), tables(unbroken)
         assert testing.test(options | {"name": "unbroken"}, tmp_path)

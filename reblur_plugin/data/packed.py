@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -236,14 +236,17 @@ def _stack(blurry: Pixels, sharp: Pixels) -> Pixels:
 
 
 def _pair(root: Path, entry: dict[str, Any], kind: str) -> PackedPair:
-    path = root / f"{entry['name']}.npy"
-    blurry, sharp = ((str(name), int(size)) for name, size in entry["files"])
+    name = entry["name"]
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:  # results are written under this name
+        raise ValueError(name)
+    path = root / f"{name}.npy"
+    blurry, sharp = ((str(file), int(size)) for file, size in entry["files"])
     height, width, channels = entry["shape"]
     if channels != 3 or entry["dtype"] not in _TYPES:
-        raise ValueError(entry["name"])
+        raise ValueError(name)
     shape = (int(height), int(width), 3)
     numbers = int(entry["offset"]), int(entry["checksum"])
-    return PackedPair(entry["name"], path, path, kind, (blurry, sharp), shape, entry["dtype"], *numbers)
+    return PackedPair(name, path, path, kind, (blurry, sharp), shape, entry["dtype"], *numbers)
 
 
 def _save(path: Path, content: bytes) -> None:

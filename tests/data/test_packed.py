@@ -249,6 +249,13 @@ class TestRefusals:
         ):
             packed_pairs(out)
 
+    @pytest.mark.parametrize("name", ["../a", "b/../../a", "/a"])
+    def test_a_name_that_leads_out_of_the_folder_is_refused(self, out: Path, name: str) -> None:
+        text = (out / INDEX).read_text()
+        (out / INDEX).write_text(text.replace(json.dumps(packed_pairs(out)[0].name), json.dumps(name)))
+        with pytest.raises(DatasetError, match="got a damaged file"):
+            packed_pairs(out)
+
     def test_an_index_of_another_version_is_refused(self, out: Path) -> None:
         (out / INDEX).write_text('{"format": "reblur_plugin pairs 2"}')
         with pytest.raises(DatasetError, match=r"index\.json: expected the format '.* 1', got '.* 2'; pack again"):

@@ -84,7 +84,7 @@ def realblur_pairs(root: Path, lines: Path) -> list[Pair]:
         words = line.split()
         if not words:
             continue
-        if len(words) != 2:
+        if len(words) != 2 or any(Path(word).is_absolute() or ".." in Path(word).parts for word in words):
             raise DatasetError(f"{path}, line {number}: expected a sharp and a blurry image, got {line.strip()!r}")
         sharp, blurry = (root / word for word in words)
         for image in (blurry, sharp):

@@ -348,6 +348,7 @@ class TestRealBlur:
         ("text", "message"),
         [
             ("a.png\n", ", line 1: expected a sharp and a blurry image, got 'a.png'"),
+            ("gt/a.png ../a.png\n", ", line 1: expected a sharp and a blurry image, got 'gt/a.png ../a.png'"),
             ("\n", ": expected a list of pairs, found none; download it again"),
         ],
     )

@@ -83,7 +83,7 @@ class Scores:
         metrics = list(metrics)
         rows = [
             [name, stage, *(values.get(metric, "") for metric in metrics), self.blur_kind]
-            for name, stages in sorted(self.images.items())
+            for name, stages in self.images.items()
             for stage, values in stages.items()
         ]
         _write_rows(path, ["image", "stage", *metrics, "blur_kind"], rows)
@@ -98,7 +98,7 @@ class Scores:
         rows = [
             [name, row.step, "" if row.loss is None else row.loss, row.change, f"{row.seconds:.3f}"]
             + [self.images[name].get(row.stage, {}).get(metric, "") for metric in metrics]
-            for name, trace in sorted(self.traces.items())
+            for name, trace in self.traces.items()
             for row in trace
         ]
         _write_rows(path, ["image", "step", "loss", "change", "seconds", *metrics], rows)

@@ -111,16 +111,28 @@ def load_weights(network: nn.Module, path: str | Path, key: str | None = None, s
     network.load_state_dict(weights, strict=strict)
 
 
-def origin(options: Mapping[str, Any], iteration: int) -> dict[str, Any]:
+def origin(opt: Mapping[str, Any], iteration: int) -> dict[str, Any]:
     """Return what a checkpoint tells of its making, in plain values: options (as resolved), versions, seed, data."""
     return {
-        "options": _plain(options.get("resolved", {})),
+        "options": _plain(opt.get("resolved", {})),
         "versions": {"reblur_plugin": __version__, "torch": str(torch.__version__)},
-        "seed": options.get("manual_seed"),
-        "data": options.get("data_fingerprint"),
-        "blur_kind": options.get("blur_kind"),
+        "seed": opt.get("manual_seed"),
+        "data": opt.get("data_fingerprint"),
+        "blur_kind": opt.get("blur_kind"),
         "iteration": iteration,
     }
+
+
+def options(path: str | Path) -> dict[str, Any]:
+    """Return the options that a checkpoint's `origin` holds, none if it has no such entry.
+
+    Raises:
+        CheckpointError: as `load` does.
+    """
+    found: Any = load(path)
+    for key in ("origin", "options"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def forget(states: Path, models: Path, keep: int) -> None:

@@ -142,7 +142,6 @@ _VAL = {
             "target": _choice("current", "initial"),
             "histogram": _choice("skimage", "torch", "none"),
             "parameters": _ALL_OR | {"items": _TEXT, "title": "all or a list of names of weights"},
-            "keep": _ALL_OR | {"items": _NATURAL, "title": "all or a list of steps"},
             "max_change": _POSITIVE | {"type": ["number", "null"]},
             "amp": _choice("none", "bf16", "auto"),
             "channels_last": _FLAG,

@@ -6,13 +6,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from reblur_plugin import checkpoints, host, registration
+from reblur_plugin import checkpoints
+from reblur_plugin.archs.restored import restored
 from reblur_plugin.checkpoints import CheckpointError
 from reblur_plugin.core.adapt import Adaptation, AdaptConfig, adapt
 from reblur_plugin.core.memory import Costs, available, in_gib
@@ -21,10 +21,6 @@ from reblur_plugin.data.images import SUFFIXES, ImageError, to_uint8, write_imag
 from reblur_plugin.data.photograph import Photograph
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.models.pictures import comparison
-
-host.prepare()
-
-from basicsr.archs import build_network  # noqa: E402 - after host.prepare()
 
 
 @dataclass(frozen=True)
@@ -81,30 +77,14 @@ def load_networks(weights: Path, reblur_weights: Path | None, adapted: bool) -> 
     Raises:
         CheckpointError: if a file is missing, damaged, doesn't fit or doesn't tell of its networks.
     """
-    registration.register()
-    options = checkpoints.load(weights).get("origin", {}).get("options", {})
-    if not options.get("network_g"):
-        raise CheckpointError(
-            f"{weights}: doesn't tell which network it belongs to; expected net_g_*.pth from reblur_plugin's training"
-        )
-    deblur_net = _load(options["network_g"], weights)
+    deblur_net = restored(weights, "g")
     if not adapted:
         return deblur_net, None
-    if not options.get("network_r"):
-        raise CheckpointError(f"{weights}: was trained without M_R, so nothing can adapt it; use --steps 0")
-    beside = weights.with_name(weights.name.replace("net_g", "net_r", 1))
-    return deblur_net, _load(options["network_r"], reblur_weights or beside)
-
-
-def _load(block: dict[str, Any], weights: Path) -> nn.Module:
-    try:
-        network = build_network(block)
-    except KeyError as error:
-        raise CheckpointError(
-            f"{weights}: belongs to a network {block.get('type')!r} that isn't known here; give its module by --import"
-        ) from error
-    checkpoints.load_weights(network, weights)
-    return network.eval()
+    if reblur_weights is None:
+        if not checkpoints.options(weights).get("network_r"):
+            raise CheckpointError(f"{weights}: was trained without M_R, so nothing can adapt it; use --steps 0")
+        reblur_weights = weights.with_name(weights.name.replace("net_g", "net_r", 1))
+    return deblur_net, restored(reblur_weights, "r")
 
 
 def deblur(

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from reblur_plugin import checkpoints
 from reblur_plugin.core.reblurability import reblurability_map
 from reblur_plugin.data.images import to_float, to_tensor
 from reblur_plugin.errors import MetricError
@@ -63,21 +62,6 @@ def load_reblur_net(weights: str) -> nn.Module:
     Raises:
         CheckpointError: if it is missing, damaged or doesn't tell its network.
     """
-    from reblur_plugin import host
+    from reblur_plugin.archs.restored import restored
 
-    host.prepare()
-    from basicsr.archs import build_network
-
-    block = checkpoints.load(weights).get("origin", {}).get("options", {}).get("network_r")
-    if not block:
-        raise checkpoints.CheckpointError(
-            f"{weights}: doesn't tell which M_R it belongs to; expected net_r_*.pth from reblur_plugin's training"
-        )
-    try:
-        network: nn.Module = build_network(block)
-    except KeyError as error:
-        raise checkpoints.CheckpointError(
-            f"{weights}: belongs to a network {block.get('type')!r} that isn't known here; give its module by --import"
-        ) from error
-    checkpoints.load_weights(network, weights)
-    return network.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
+    return restored(weights, "r").requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")

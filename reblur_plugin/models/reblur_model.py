@@ -65,7 +65,8 @@ class ReblurModel(JointlyTrainedModel):
         if self.is_train:
             self.init_training_settings()
         val = opt.get("val") or {}
-        self.tta = None if val.get("tta") is None else AdaptConfig(**val["tta"])
+        shown = tuple(val.get("adapted_steps") or ())
+        self.tta = None if val.get("tta") is None else AdaptConfig(**val["tta"], keep=shown)
         for key, is_asked in (("tta", self.tta is not None), ("reblurred", val.get("reblurred"))):
             if is_asked and self.net_r is None:
                 raise ReblurModelError(f"val: {key}: needs M_R; add network_r and path: pretrain_network_r")

@@ -232,7 +232,7 @@ class TestRefusals:
     ) -> None:
         checkpoints.save({"params": ReblurNet(1, 4).state_dict()}, tmp_path / "net_g.pth")
         assert run(monkeypatch, methods[0], "--weights", tmp_path / "net_g.pth") == 1
-        assert "net_g.pth: doesn't tell which M_R it belongs to" in capfd.readouterr().err
+        assert "net_g.pth: doesn't tell which network it belongs to" in capfd.readouterr().err
 
     def test_kernels_need_a_place(
         self, weights: Path, methods: list[Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

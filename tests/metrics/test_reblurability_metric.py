@@ -97,7 +97,7 @@ class TestRefusals:
 
     def test_a_checkpoint_that_tells_no_network(self, tmp_path: Path) -> None:
         path = save(tmp_path / "net_g.pth", ReblurNet(1, 4), network_g=BLOCK)
-        with pytest.raises(CheckpointError, match=r"net_g\.pth: doesn't tell which M_R .*; expected net_r_\*\.pth"):
+        with pytest.raises(CheckpointError, match=r"net_g\.pth: doesn't tell which network .*; expected net_r_\*\.pth"):
             reblurability(self.IMAGE, weights=path)
 
     def test_a_network_that_isnt_known(self, tmp_path: Path) -> None:

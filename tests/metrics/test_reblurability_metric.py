@@ -107,6 +107,11 @@ class TestRefusals:
         ):
             reblurability(self.IMAGE, weights=path)
 
+    def test_arguments_that_a_network_does_not_take(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "net_r.pth", ReblurNet(1, 4), network_r=BLOCK | {"wings": 2})
+        with pytest.raises(CheckpointError, match=r"net_r\.pth: ReblurNet can't take the options in it: .*wings"):
+            reblurability(self.IMAGE, weights=path)
+
     def test_weights_of_another_network(self, tmp_path: Path) -> None:
         path = save(tmp_path / "net_r.pth", ReblurNet(1, 4), network_r=BLOCK | {"num_blocks": 2})
         with pytest.raises(CheckpointError, match=r"net_r\.pth: doesn't fit ReblurNet"):

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from reblur_plugin import checkpoints, host
 from reblur_plugin.core.adapt import Adaptation, AdaptConfig, adapt
 from reblur_plugin.core.device import has_fast_bf16
+from reblur_plugin.core.memory import Costs
 from reblur_plugin.core.objectives import finest
 from reblur_plugin.models.criteria import Criteria, built
 from reblur_plugin.models.joint_training import JointlyTrainedModel
@@ -62,6 +63,7 @@ class ReblurModel(JointlyTrainedModel):
         self.gt: Any = None
         self.iteration = 0
         self.is_compiled = False
+        self.costs: Costs | None = None  # of adaptation within a bound of memory, measured once for all photographs
         if self.is_train:
             self.init_training_settings()
         val = opt.get("val") or {}
@@ -241,8 +243,15 @@ class ReblurModel(JointlyTrainedModel):
 
     def adapt(self, blurry: Tensor) -> Adaptation:
         """Return Algorithm 1's result by the choices of `val: tta`."""
+        assert self.tta is not None
+        networks, blurry = (self.tested_net, self.get_bare_model(self.net_r)), blurry.to(self.device)
         with self._uncompiled():
-            return adapt(self.tested_net, self.get_bare_model(self.net_r), blurry.to(self.device), self.tta)
+            plan = None
+            if self.tta.max_memory is not None:
+                self.costs = self.costs or Costs(*networks, blurry[..., :1, :1], self.tta)
+                height, width = blurry.shape[-2:]
+                plan = self.costs.plan(height, width, self.tta.max_memory)
+            return adapt(*networks, blurry, self.tta, plan=plan)
 
     def test(self) -> None:
         """Deblur the fed batch: BasicSR's call; the result is `self.output`."""

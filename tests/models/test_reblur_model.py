@@ -29,6 +29,7 @@ reblur_plugin.register()
 
 from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY  # noqa: E402
 
+from reblur_plugin.core.memory import Costs  # noqa: E402
 from reblur_plugin.models.reblur_model import ReblurModel, ReblurModelError  # noqa: E402
 
 B, S = 0.5, 0.8
@@ -579,3 +580,19 @@ class TestEmptyBlocks:
         tta = ReblurModel({**options, "val": {"tta": {}}}).tta
         assert tta is not None
         assert (tta.steps, tta.lr) == (5, 3e-6)
+
+
+class TestBoundOnMemory:
+    def test_its_costs_are_measured_once_for_all_photographs(
+        self, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        measured = []
+        run = Costs._run
+        monkeypatch.setattr(Costs, "_run", lambda *given: measured.append(given) or run(*given))
+        model = ReblurModel({**options, "val": {"tta": {"steps": 1, "max_memory": 2**40}}})
+        first = model.adapt(torch.full((1, 3, 16, 16), B))
+        once = len(measured)
+        second = model.adapt(torch.full((1, 3, 16, 24), B))
+        assert 0 < once == len(measured)
+        assert 0 < first.plan.memory < 2**40
+        assert second.plan.seconds == pytest.approx(1.5 * first.plan.seconds)  # by pixels

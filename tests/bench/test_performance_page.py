@@ -1,7 +1,8 @@
-"""The table of docs/performance.md says what docs/benchmarks/cpu1_step.json holds."""
+"""The tables of docs/performance.md say what docs/benchmarks/cpu1_step.json and cpu1_tta.json hold."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,27 @@ from reblur_plugin.bench.report import Report
 NETWORKS = ("U-Net", "DHN", "SRN")
 
 
-def test_time_ratios_are_those_measured(root: Path) -> None:
+def _table(text: str) -> dict[str, list[str]]:
+    """Return the cells of a page's rows by the name of the form, without what is said of it."""
+    lines = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith(("| plain", "| ours"))]
+    return {re.split(r"[(:]", cells[0])[0].strip(): cells for cells in lines}
+
+
+def test_time_ratios_of_the_step_are_those_measured(root: Path) -> None:
     report = Report.from_json((root / "docs" / "benchmarks" / "cpu1_step.json").read_text())
     cases = [next(case for case in report.cases if case.name.startswith(name)) for name in NETWORKS]
     page = (root / "docs" / "performance.md").read_text()
-    table = [line.strip("| ").split("|") for line in page.splitlines() if line.startswith(("| plain", "| ours"))]
-    rows = {cells[0].split("(")[0].strip(): cells for cells in table}
+    rows = _table(page.partition("## Adaptation")[0])
     assert len(rows) == 14
     for name, cells in rows.items():
         shown = [float(cell) for cell in cells[-3:]]
         assert shown == pytest.approx([case.time_ratio(name).median for case in cases], abs=5.1e-4), name
+
+
+def test_time_ratios_of_adaptation_are_those_measured(root: Path) -> None:
+    (case,) = Report.from_json((root / "docs" / "benchmarks" / "cpu1_tta.json").read_text()).cases
+    rows = _table((root / "docs" / "performance.md").read_text().partition("## Adaptation")[2])
+    assert len(rows) == 8
+    for name, cells in rows.items():
+        assert float(cells[-1]) == pytest.approx(case.time_ratio(name).median, abs=5.1e-4), name
+        assert cells[1].strip() in (f"{case.floor(name):.3f}".lstrip("0"), "1")

@@ -93,3 +93,18 @@ def tiny_options(tiny_data: Path) -> dict[str, Any]:
         },
         "logger": {"print_freq": 1, "save_checkpoint_freq": 2, "use_tb_logger": False},
     }
+
+
+@pytest.fixture
+def minimal_options() -> dict[str, Any]:
+    """Return the fewest options that are in order for training and for test."""
+    return {
+        "name": "a",
+        "model_type": "ReblurModel",
+        "datasets": {"train": {"type": "DeblurPairDataset", "batch_size_per_gpu": 2}},
+        "network_g": {"type": "SRN"},
+        "path": {},
+        "train": {"total_iter": 10},
+        "val": {"val_freq": 5, "metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}},
+        "logger": {"print_freq": 1, "save_checkpoint_freq": 5},
+    }

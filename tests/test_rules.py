@@ -13,18 +13,8 @@ from reblur_plugin.rules import check
 
 
 @pytest.fixture
-def options() -> Options:
-    """Return options that are in order for training and for test."""
-    return {
-        "name": "a",
-        "model_type": "ReblurModel",
-        "datasets": {"train": {"type": "DeblurPairDataset", "batch_size_per_gpu": 2}},
-        "network_g": {"type": "SRN"},
-        "path": {},
-        "train": {"total_iter": 10},
-        "val": {"val_freq": 5, "metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}},
-        "logger": {"print_freq": 1, "save_checkpoint_freq": 5},
-    }
+def options(minimal_options: Options) -> Options:
+    return minimal_options
 
 
 def problems(options: Options, is_train: bool = True) -> str:

@@ -104,11 +104,6 @@ def sharp_reference_image(deblur_net: Network, sharp: Tensor, reference: SharpRe
     raise ReblurError(f"sharp_reference: expected one of {', '.join(SHARP_REFERENCES)}, got {reference!r}")
 
 
-def reblurring_module_loss(blur: Tensor, sharp: Tensor | None, sharp_weight: float = 1.0) -> Tensor:
-    """Return L_R = L_Blur + sharp_weight * L_Sharp, Eq. 4. The paper's weight is 1; None leaves L_Sharp out."""
-    return blur if sharp is None else blur + sharp_weight * sharp
-
-
 def reblur_loss(reblur_net: Network, deblurred: Tensor, sharp: Tensor) -> Tensor:
     """Return L_Reblur = ||M_R(L) - M_R(S)||, Eq. 5, with the real S. Gradient reaches M_D through M_R's input.
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from reblur_plugin.core.objectives import (
-    SharpReference,
     blur_and_reblur_loss,
     blur_loss,
     collapse_indicator,
@@ -20,13 +19,14 @@ from reblur_plugin.core.objectives import (
     finest,
     frozen,
     reblur_loss,
-    reblurring_module_loss,
     sharp_loss,
     sharp_reference_image,
 )
 from reblur_plugin.models.criteria import Criteria, ReblurTerms
 from reblur_plugin.models.stored_model import StoredModel
 from reblur_plugin.models.watch import CollapseWatch, FiniteWatch
+
+Term = Callable[[], Tensor]
 
 
 @dataclass
@@ -39,6 +39,7 @@ class Part:
         is_last: whether the batch ends with it.
         output: M_D(B) with its graph, until M_D has been updated by it.
         deblurred: L without graph.
+        l_reblur, slope: L_Reblur and its gradient at L, where one pass M_R(L) serves both networks.
     """
 
     blurry: Tensor
@@ -47,6 +48,8 @@ class Part:
     is_last: bool = True
     output: Any = None
     deblurred: Any = None
+    l_reblur: Any = None
+    slope: Any = None
 
 
 class JointlyTrainedModel(StoredModel):
@@ -80,12 +83,12 @@ class JointlyTrainedModel(StoredModel):
         parts = self._parts()
         opponents: list[Callable[[list[Part]], None]] = []
         if self.net_r is not None:
-            opponents.append(partial(self._update, "r", self._reblur_net_loss))
+            opponents.append(partial(self._update, "r", self._reblur_net_terms))
         if self.net_d is not None:
-            opponents.append(partial(self._update, "d", self._discriminator_loss))
+            opponents.append(partial(self._update, "d", self._discriminator_terms))
         own = [] if self.frozen_g else [self._update_deblur_net]
         order = self.terms.order if self.net_r is not None else "reblur_first"
-        if own and order == "simultaneous":
+        if self._moves_together():
             self._update_together(parts)
         else:
             if opponents and own and len(parts) == 1:
@@ -94,6 +97,9 @@ class JointlyTrainedModel(StoredModel):
                 update(parts)
         if self.ema_decay > 0:
             self.model_ema(self.ema_decay)
+
+    def _moves_together(self) -> bool:
+        return self.net_r is not None and self.terms.order == "simultaneous" and not self.frozen_g
 
     def _parts(self) -> list[Part]:
         count = self.opt["train"].get("accumulate", 1)
@@ -113,14 +119,20 @@ class JointlyTrainedModel(StoredModel):
                 part.deblurred = finest(self.get_bare_model(self.net_g)(part.blurry))
         return part.deblurred
 
-    def _update(self, label: str, loss_of: Callable[[Part], Tensor], parts: list[Part]) -> None:
+    def _update(self, label: str, terms_of: Callable[[Part], list[Term]], parts: list[Part]) -> None:
         """Step one network's weights along the mean gradient of its loss over the parts of a batch."""
         updater = self.updaters[label]
         updater.zero_grad()
         for part in parts:
-            with updater.exchange(part.is_last):
-                updater.backward(self._watched(loss_of(part) * part.share))
+            self._add_gradient(label, terms_of(part), part)
         updater.step()
+
+    def _add_gradient(self, label: str, terms: list[Term], part: Part) -> None:
+        """Add one part's gradient, term by term: the graph of one is gone before the next one's is made."""
+        updater = self.updaters[label]
+        for number, term in enumerate(terms, 1):
+            with updater.exchange(part.is_last and number == len(terms)):
+                updater.backward(self._watched(term() * part.share))
 
     def _update_together(self, parts: list[Part]) -> None:
         """Step all networks along gradients at the weights that they had before the batch (D39).
@@ -130,49 +142,57 @@ class JointlyTrainedModel(StoredModel):
         for updater in self.updaters.values():
             updater.zero_grad()
         for part in parts:
-            with ExitStack() as exchange:
-                for updater in self.updaters.values():
-                    exchange.enter_context(updater.exchange(part.is_last))
+            with self.updaters["g"].exchange(part.is_last):
                 self._deblur(part)
+                image = finest(part.output)
                 if self.net_d is not None:
-                    self.updaters["d"].backward(self._watched(self._discriminator_loss(part) * part.share))
-                self._share_reblurring(part)
+                    self._add_gradient("d", self._discriminator_terms(part), part)
+                self._add_gradient("r", self._reblur_net_terms(part), part)
+                total = self._own_loss(part, self._bare_opponents()) * part.share
+                self._watched(total + part.l_reblur)
+                self.updaters["g"].backward(total, along=(image, part.slope))
         for updater in self.updaters.values():
             updater.step()
-
-    def _share_reblurring(self, part: Part) -> None:
-        """Add one part's gradient of L_R to M_R and that of L_D to M_D."""
-        bare, weight = self._bare_opponents(), self.terms.loss_weight * part.share
-        deblurred = part.deblurred.detach().requires_grad_()
-        with self._autocast():
-            l_blur, l_reblur = blur_and_reblur_loss(self.net_r, deblurred, part.blurry, part.sharp)
-        scaled = self.updaters["g"].scaler.scale(weight * l_reblur)
-        (gradient,) = torch.autograd.grad(scaled, deblurred, retain_graph=True)
-        self.updaters["r"].backward(self._watched(self._reblur_net_loss(part, l_blur) * part.share))
-        self._log(part, l_g_reblur=l_reblur)
-        image = finest(part.output)
-        total = self._own_loss(part, bare) * part.share
-        self._watched(total + weight * l_reblur)
-        self.updaters["g"].backward(total, along=(image, gradient))
 
     def _watched(self, loss: Tensor) -> Tensor:
         self.finite.add(loss, self.iteration)
         return loss
 
-    def _reblur_net_loss(self, part: Part, l_blur: Tensor | None = None) -> Tensor:
-        """Return L_R = L_Blur + L_Sharp (Eq. 4) of theta_R; nothing of it reaches theta_D."""
+    def _reblur_net_terms(self, part: Part) -> list[Term]:
+        """Return the terms of L_R = L_Blur + L_Sharp (Eq. 4) of theta_R; nothing of it reaches theta_D."""
         weight = self.terms.sharp_weight(self.iteration)
-        reference: SharpReference = self.terms.sharp_reference if weight > 0 else "none"
+        terms: list[Term] = [partial(self._blur_term, part)]
+        if weight > 0 and self.terms.sharp_reference != "none":
+            terms.append(partial(self._sharp_term, part, weight))
+        return terms
+
+    def _blur_term(self, part: Part) -> Tensor:
         deblurred = self._deblurred(part)
         with self._autocast():
-            preserved = sharp_reference_image(self.get_bare_model(self.net_g), part.sharp, reference)
-            if l_blur is None:
-                l_blur = blur_loss(self.net_r, deblurred, part.blurry)
-            l_sharp = None if preserved is None else sharp_loss(self.net_r, preserved)
+            shared = self._moves_together()
+            l_blur = self._share_reblurring(part) if shared else blur_loss(self.net_r, deblurred, part.blurry)
         rho = collapse_indicator(l_blur, deblurred, part.blurry)
         self.collapse.add(rho, part.share)
-        self._log(part, l_r_blur=l_blur, l_r_sharp=l_sharp, rho=rho)
-        return reblurring_module_loss(l_blur, l_sharp, weight)
+        self._log(part, l_r_blur=l_blur, rho=rho)
+        return l_blur
+
+    def _share_reblurring(self, part: Part) -> Tensor:
+        """Return L_Blur; leave L_Reblur, from the same pass M_R(L), and its gradient at L for M_D's turn."""
+        deblurred = part.deblurred.detach().requires_grad_()
+        l_blur, l_reblur = blur_and_reblur_loss(self.net_r, deblurred, part.blurry, part.sharp)
+        self._log(part, l_g_reblur=l_reblur)
+        weighted = self.terms.loss_weight * part.share * l_reblur
+        (part.slope,) = torch.autograd.grad(self.updaters["g"].scaler.scale(weighted), deblurred, retain_graph=True)
+        part.l_reblur = weighted.detach()
+        return l_blur
+
+    def _sharp_term(self, part: Part, weight: float) -> Tensor:
+        with self._autocast():
+            preserved = sharp_reference_image(self.get_bare_model(self.net_g), part.sharp, self.terms.sharp_reference)
+            assert preserved is not None  # "none" has no such term
+            l_sharp = sharp_loss(self.net_r, preserved)
+        self._log(part, l_r_sharp=l_sharp)
+        return weight * l_sharp
 
     def _bare_opponents(self) -> dict[str, nn.Module]:
         networks = {"r": self.net_r, "d": self.net_d}
@@ -184,7 +204,7 @@ class JointlyTrainedModel(StoredModel):
         with ExitStack() as held:
             for network in bare.values():
                 held.enter_context(frozen(network))
-            self._update("g", partial(self._deblur_net_loss, bare=bare), parts)
+            self._update("g", lambda part: [partial(self._deblur_net_loss, part, bare)], parts)
 
     def _deblur_net_loss(self, part: Part, bare: Mapping[str, nn.Module]) -> Tensor:
         if part.output is None:
@@ -216,14 +236,17 @@ class JointlyTrainedModel(StoredModel):
         self._log(part, **losses)
         return total
 
-    def _discriminator_loss(self, part: Part) -> Tensor:
-        """Return the discriminator's cross-entropy on S (real) and L (fake)."""
-        deblurred = self._deblurred(part)
-        with self._autocast():
-            l_real = self.criteria.gan(self.net_d(part.sharp), True, is_disc=True)
-            l_fake = self.criteria.gan(self.net_d(deblurred), False, is_disc=True)
-        self._log(part, l_d_real=l_real, l_d_fake=l_fake)
-        return l_real + l_fake
+    def _discriminator_terms(self, part: Part) -> list[Term]:
+        """Return the discriminator's cross-entropy on S (real) and on L (fake)."""
+
+        def verdict(name: str, is_real: bool) -> Tensor:
+            image = part.sharp if is_real else self._deblurred(part)
+            with self._autocast():
+                loss = self.criteria.gan(self.net_d(image), is_real, is_disc=True)
+            self._log(part, **{name: loss})
+            return loss
+
+        return [partial(verdict, "l_d_real", True), partial(verdict, "l_d_fake", False)]
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)

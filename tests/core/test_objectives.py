@@ -28,7 +28,6 @@ from reblur_plugin.core.objectives import (
     l1,
     multi_scale_l1,
     reblur_loss,
-    reblurring_module_loss,
     self_reblur_loss,
     sharp_loss,
     sharp_reference_image,
@@ -300,8 +299,7 @@ class TestTable4SharpReference:
         found = []
         for row in ("none", "real", "pseudo"):
             image = sharp_reference_image(deblur_net, sharp, row)
-            loss = None if image is None else sharp_loss(reblur_net, image)
-            found.append(reblurring_module_loss(blur, loss).item())
+            found.append(blur.item() + (0.0 if image is None else sharp_loss(reblur_net, image).item()))
         assert_close(found, [0.09375, 0.21875, 0.15625])
 
     @pytest.mark.parametrize("reference", ["pseudo", "real"])
@@ -330,36 +328,14 @@ class TestTable4SharpReference:
 
 
 class TestEq4ReblurringModuleLoss:
-    def test_is_the_sum_with_weight_one(
-        self, deblur_net: Affine, reblur_net: Affine, blurry: Tensor, sharp: Tensor
-    ) -> None:
-        # 0.09375 + 0.0625; the mean would be 0.078125
-        blur = blur_loss(reblur_net, deblur_net(blurry), blurry)
-        preserve = sharp_loss(reblur_net, deblur_net(sharp))
-        assert_close(reblurring_module_loss(blur, preserve).item(), 0.15625)
-
-    def test_weight_multiplies_the_sharp_term(self) -> None:
-        blur, preserve = torch.tensor(0.5), torch.tensor(0.25)
-        assert_close(reblurring_module_loss(blur, preserve, 2.0).item(), 1.0)  # the other way round: 1.25
-        assert_close(reblurring_module_loss(blur, preserve, 0.0).item(), 0.5)
-
-    def test_none_leaves_the_sharp_term_out(self) -> None:
-        assert_close(reblurring_module_loss(torch.tensor(0.5), None, 7.0).item(), 0.5)
-
-    def test_gradient_reaches_the_reblurring_module_only(
+    def test_gradients_of_both_terms_add_up_and_reach_the_reblurring_module_only(
         self, deblur_net: Affine, reblur_net: Affine, blurry: Tensor, sharp: Tensor
     ) -> None:
         # -0.1875 (Eq. 2) + 0.125 (Eq. 3)
-        blur = blur_loss(reblur_net, deblur_net(blurry), blurry)
-        reblurring_module_loss(blur, sharp_loss(reblur_net, deblur_net(sharp))).backward()
+        blur_loss(reblur_net, deblur_net(blurry), blurry).backward()
+        sharp_loss(reblur_net, deblur_net(sharp)).backward()
         assert_close(gradient(reblur_net.gain), -0.0625)
         assert deblur_net.gain.grad is None
-
-    def test_weight_scales_the_sharp_gradient(self, reblur_net: Affine) -> None:
-        # -0.1875 + 4 * 0.125
-        blur = blur_loss(reblur_net, pixels(0.375, 0.75), pixels(*BLURRY))
-        reblurring_module_loss(blur, sharp_loss(reblur_net, pixels(0.625, 0.375)), 4.0).backward()
-        assert_close(gradient(reblur_net.gain), 0.3125)
 
 
 class TestEq5ReblurLoss:
@@ -490,8 +466,8 @@ class TestEq6DeblurringModuleLoss:
         # R step: theta_R gets -0.0625 (Eq. 4), theta_D nothing; D step: theta_D gets 0.9375 (Eq. 6), theta_R no more.
         deblurred = deblur_net(blurry)
         pseudo_sharp = sharp_reference_image(deblur_net, sharp, "pseudo")
-        blur = blur_loss(reblur_net, deblurred, blurry)
-        reblurring_module_loss(blur, sharp_loss(reblur_net, pseudo_sharp)).backward()
+        blur_loss(reblur_net, deblurred, blurry).backward()
+        sharp_loss(reblur_net, pseudo_sharp).backward()
         assert deblur_net.gain.grad is None
         with frozen(reblur_net):
             reblur = reblur_loss(reblur_net, deblurred, sharp)

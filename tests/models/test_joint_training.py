@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable
 from functools import partialmethod
 from typing import Any
@@ -112,8 +113,7 @@ def plain(
         pseudo_sharp = deblurred(sharp)[0].detach()
         with low():
             l_blur = F.l1_loss(reblur_net(image), blurry)
-            if order == "simultaneous":  # weights are cast once a context, gradients at one cast added in bf16
-                torch.clear_autocast_cache()
+            torch.clear_autocast_cache()  # at one cast of the weights both gradients would be added in bf16
             return l_blur + SHARP * F.l1_loss(reblur_net(pseudo_sharp), pseudo_sharp)
 
     def gradient(loss: Tensor, network: nn.Module) -> tuple[Tensor, ...]:
@@ -228,6 +228,26 @@ class TestPasses:
         with Watch():
             model.optimize_parameters(1)
         assert sum(weight_gradients) == 2  # of L_Blur and L_Sharp; L_Reblur's would be a third
+
+    @pytest.mark.parametrize("order", ORDERS)
+    def test_m_r_remembers_one_pass_at_a_time(
+        self, images: dict[str, Tensor], order: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        remembered: list[weakref.ref[Tensor]] = []
+        alive: list[int] = []
+        forward = ReblurNet.forward
+
+        def watched(self: ReblurNet, image: Tensor) -> Tensor:
+            if not torch.is_grad_enabled():
+                return forward(self, image)
+            alive.append(sum(output() is not None for output in remembered))
+            inner = self.head(image - 0.5)
+            remembered.append(weakref.ref(inner))
+            return self.tail(self.body(inner)) + 0.5
+
+        monkeypatch.setattr(ReblurNet, "forward", watched)
+        trained(options("ResUNet", order), images, iterations=1)
+        assert alive == [0] * (2 if order == "simultaneous" else 3)
 
 
 class TestCompiled:

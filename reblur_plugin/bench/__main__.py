@@ -35,6 +35,17 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         )
         command.add_argument("--threads", type=_count, help="of the CPU; PyTorch's own choice if left out")
         command.add_argument("--quick", action="store_true", help="small sizes: shows that all runs, measures nothing")
+        if name in ("step", "tta"):
+            command.add_argument("--networks", nargs="+", choices=("U-Net", "DHN", "SRN"), help="M_D; all if left out")
+            command.add_argument("--forms", nargs="+", metavar="NAME", help="the plain one and these; all if left out")
+            command.add_argument(
+                "--processor-time",
+                action="store_true",
+                help="count this process's time alone: one thread beside other jobs",
+            )
+            command.add_argument(
+                "--no-memory", action="store_true", help="leave peak memory out: it takes a process each"
+            )
         if name == "step":
             _step_arguments(command)
         if name == "tta":
@@ -47,24 +58,17 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _step_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--networks", nargs="+", choices=("U-Net", "DHN", "SRN"), help="M_D; all if left out")
     command.add_argument("--batch", type=_count, help="images in a batch; 16 on a GPU")
     command.add_argument("--size", type=_count, help="pixels of a patch each way; 256 on a GPU")
     command.add_argument("--precisions", nargs="+", choices=("fp32", "bf16", "fp16"), help="the first is the reference")
-    command.add_argument(
-        "--processor-time", action="store_true", help="count this process's time alone: one thread beside other jobs"
-    )
     command.add_argument("--compile", action="store_true", help="with torch.compile too; on a GPU it always is")
-    command.add_argument("--no-memory", action="store_true", help="leave peak memory out: it takes a process each")
 
 
 def _tta_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--networks", nargs="+", choices=("U-Net", "DHN", "SRN"), help="M_D; all if left out")
     command.add_argument(
         "--sizes", nargs="+", type=_size, metavar="WxH", help="of the photographs; 640x360 and 1280x720 on a GPU"
     )
     command.add_argument("--steps", type=_count, default=5, help="N (5)")
-    command.add_argument("--no-memory", action="store_true", help="leave peak memory out: it takes a process each")
 
 
 def _size(word: str) -> tuple[int, int]:

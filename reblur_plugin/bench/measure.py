@@ -6,11 +6,11 @@ import multiprocessing
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from reblur_plugin.bench.report import BenchError
 
 Form = Callable[[], object]
+Named = TypeVar("Named")
 _MATRIX = {"cpu": 1024, "cuda": 8192}  # rows of the square matrices that tell a device's rate
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 
@@ -31,6 +32,19 @@ def clock_of(processor_time: bool, device: torch.device) -> Callable[[], float]:
     if processor_time and (device.type != "cpu" or torch.get_num_threads() > 1):
         raise BenchError("--processor-time: expected a CPU and one thread; give --device cpu --threads 1")
     return time.process_time if processor_time else time.perf_counter
+
+
+def chosen(forms: Mapping[str, Named], names: Sequence[str] | None) -> dict[str, Named]:
+    """Return the first form, with which all are compared, and those named; all, if no names are given.
+
+    Raises:
+        BenchError: if there is none of that name.
+    """
+    for name in names or ():
+        if name not in forms:
+            raise BenchError(f"--forms: expected some of {', '.join(map(repr, forms))}, got {name!r}")
+    first = next(iter(forms))
+    return {name: form for name, form in forms.items() if names is None or name == first or name in names}
 
 
 def interleaved(

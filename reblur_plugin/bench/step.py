@@ -103,7 +103,7 @@ def _forms(arguments: argparse.Namespace, device: torch.device) -> list[Form]:
             if precision == precisions[0] and not layout:
                 forms += [Form(precision, layout, saves=saves) for saves in (("held",), ("held", "idle"))]
             forms += [Form(precision, layout, order, ()) for order in ("reblur_first", "simultaneous")]
-        forms.append(Form(precision, True, "simultaneous", (("fused", True),)))
+            forms.append(Form(precision, layout, "simultaneous", (("fused", True),)))
         if arguments.compile or device.type == "cuda":
             forms.append(Form(precision, True, "reblur_first", (("compile", True),)))
     return forms
@@ -111,7 +111,7 @@ def _forms(arguments: argparse.Namespace, device: torch.device) -> list[Form]:
 
 def _cases(work: Work, arguments: argparse.Namespace, device: torch.device) -> list[Case]:
     """Time all forms in turns; compare them with the plain one in the first precision, and each precision's own."""
-    forms = {form.name: form for form in _forms(arguments, device)}
+    forms = measure.chosen({form.name: form for form in _forms(arguments, device)}, arguments.forms)
     steps = {name: _step(form, work) for name, form in forms.items()}
     gradients = _first_gradients(forms, steps, work)
     clock = measure.clock_of(arguments.processor_time, device)
@@ -135,6 +135,7 @@ def _cases(work: Work, arguments: argparse.Namespace, device: torch.device) -> l
             asdict(work) | {"seconds": "of the processor" if arguments.processor_time else "of the clock"},
         )
         for precision in precisions
+        if Form(precision, False).name in rows
     ]
 
 

@@ -1,4 +1,4 @@
-"""`bench tta`: adaptation beside Algorithm 1 as it is printed, for all networks, layouts, precisions and plans."""
+"""`bench tta`: adaptation beside Algorithm 1 with nothing saved, for all networks, layouts, precisions and plans."""
 
 from __future__ import annotations
 
@@ -38,9 +38,14 @@ _NOTES = [
 
 @dataclass(frozen=True)
 class Form:
-    """A way to adapt; `plain` is Algorithm 1 as it is printed."""
+    """A way to adapt.
+
+    `plain` is Algorithm 1 with nothing saved; `looped` computes line 9 in every step, where the paper's indentation
+    puts it, though only the last L^N is used.
+    """
 
     plain: bool = False
+    looped: bool = False
     amp: Amp = "none"
     channels_last: bool = False
     checkpointed: bool = False
@@ -49,7 +54,8 @@ class Form:
     def name(self) -> str:
         """What is special about it."""
         words = ["plain" if self.plain else "ours", "fp32" if self.amp == "none" else self.amp]
-        words += ["channels_last"] * self.channels_last + ["checkpointed"] * self.checkpointed
+        words += ["looped"] * self.looped + ["channels_last"] * self.channels_last
+        words += ["checkpointed"] * self.checkpointed
         return " ".join(words)
 
 
@@ -82,28 +88,38 @@ def run(arguments: argparse.Namespace) -> Report:
 def _forms(device: torch.device) -> list[Form]:
     low = has_fast_bf16(device)
     precisions: tuple[Amp, ...] = ("none", "bf16") if low else ("none",)
-    return [Form(plain=True), *(Form(False, *choices) for choices in product(precisions, (False, True), (False, True)))]
+    ours = [
+        Form(amp=amp, channels_last=channels_last, checkpointed=checkpointed)
+        for amp, channels_last, checkpointed in product(precisions, (False, True), (False, True))
+    ]
+    return [Form(plain=True), Form(plain=True, looped=True), *ours]
 
 
 def _case(work: Work, arguments: argparse.Namespace, device: torch.device) -> Case:
-    forms = {form.name: form for form in _forms(device)}
+    forms = measure.chosen({form.name: form for form in _forms(device)}, arguments.forms)
     depths = _checkpointed(work)
     runs = {name: _adaptation(form, work, depths) for name, form in forms.items()}
     first, last = _ends(forms, work, depths)
-    seconds = measure.interleaved(runs, arguments.repeats, device)
+    clock = measure.clock_of(arguments.processor_time, device)
+    seconds = measure.interleaved(runs, arguments.repeats, device, 0, clock)  # _ends has run each form once
     runs.clear()
     moved = float((last["plain fp32"] - first).abs().max())
     rows = []
-    low_rate = measure.matmul_rate(device, torch.bfloat16)
+    low_rate = measure.matmul_rate(device, torch.bfloat16, clock=clock)
+    short = replace(work, steps=min(work.steps, 2))  # the second step has Adam's state and is as high as any later one
     for name, form in forms.items():
-        given: dict[str, Any] = {"form": asdict(form), "work": asdict(work), "depths": depths}
+        given: dict[str, Any] = {"form": asdict(form), "work": asdict(short), "depths": depths}
         peak = None if arguments.no_memory else measure.peak_memory(prepare, device, 1, **given)
         difference = float((last[name] - last["plain fp32"]).abs().max())
         flops = _flops(form, work, depths)
         values = {"difference": difference, "moved": moved}
         rows.append(Row(name, seconds[name], peak, flops, None if form.amp == "none" else low_rate, values))
-    rate = measure.matmul_rate(device, torch.float32)
-    return Case(f"{work.network} with M_R n2", "plain fp32", rows, asdict(work) | {"depths": depths}, rate)
+    rate = measure.matmul_rate(device, torch.float32, clock=clock)
+    settings = asdict(work) | {
+        "depths": depths,
+        "seconds": "of the processor" if arguments.processor_time else "of the clock",
+    }
+    return Case(f"{work.network} with M_R n2", "plain fp32", rows, settings, rate)
 
 
 def _checkpointed(work: Work) -> tuple[int | None, int | None]:
@@ -130,7 +146,7 @@ def _problem(work: Work) -> tuple[nn.Module, nn.Module, Tensor]:
 def _adaptation(form: Form, work: Work, depths: tuple[int | None, int | None]) -> Callable[[], Tensor]:
     deblur_net, reblur_net, blurry = _problem(work)
     if form.plain:
-        return lambda: printed(deblur_net, reblur_net, blurry, work.steps)
+        return lambda: plain(deblur_net, reblur_net, blurry, work.steps, form.looped)
     config, plan = _choices(form, work.steps), Plan(*depths) if form.checkpointed else Plan()
     return lambda: adapt(deblur_net, reblur_net, blurry, config, plan=plan).image
 
@@ -139,15 +155,18 @@ def _choices(form: Form, steps: int) -> AdaptConfig:
     return AdaptConfig(steps=steps, lr=_LR, keep=(), amp=form.amp, channels_last=form.channels_last)
 
 
-def printed(deblur_net: nn.Module, reblur_net: nn.Module, blurry: Tensor, steps: int) -> Tensor:
-    """Return L_Adapted^N as Algorithm 1 is printed: L^0 and L^N, matched by scikit-image in float."""
-    first, last = (image[0].permute(1, 2, 0).cpu().numpy() for image in ends(deblur_net, reblur_net, blurry, steps))
+def plain(deblur_net: nn.Module, reblur_net: nn.Module, blurry: Tensor, steps: int, looped: bool = False) -> Tensor:
+    """Return L_Adapted^N with nothing saved: L^0 and L^N, matched by scikit-image in float."""
+    found = ends(deblur_net, reblur_net, blurry, steps, looped)
+    first, last = (image[0].permute(1, 2, 0).cpu().numpy() for image in found)
     matched = match_histograms(last, first, channel_axis=-1)  # line 10
     return torch.from_numpy(matched).permute(2, 0, 1)[None].to(blurry.device)
 
 
-def ends(deblur_net: nn.Module, reblur_net: nn.Module, blurry: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Return L^0 and L^N, line by line, with nothing saved.
+def ends(
+    deblur_net: nn.Module, reblur_net: nn.Module, blurry: Tensor, steps: int, looped: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return L^0 and L^N, line by line; `looped` runs line 9 in every step, else it runs once.
 
     Independent of this package's own: each line that names an image computes it, and gradient is made for M_R as well.
     """
@@ -164,8 +183,12 @@ def ends(deblur_net: nn.Module, reblur_net: nn.Module, blurry: Tensor, steps: in
         reblur_net.zero_grad()
         loss.backward()
         optimizer.step()  # line 8
-    with torch.no_grad():
-        adapted = finest(deblur_net(blurry))  # line 9
+        if looped:
+            with torch.no_grad():
+                adapted = finest(deblur_net(blurry))  # line 9
+    if not looped:
+        with torch.no_grad():
+            adapted = finest(deblur_net(blurry))  # line 9
     deblur_net.load_state_dict(trained)
     return initial, adapted
 
@@ -175,8 +198,8 @@ def _ends(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the plain L^0, and L^N of every form before histogram matching."""
     deblur_net, reblur_net, blurry = _problem(work)
-    first, plain = ends(deblur_net, reblur_net, blurry, work.steps)
-    last = {name: plain for name, form in forms.items() if form.plain}
+    first, expected = ends(deblur_net, reblur_net, blurry, work.steps)
+    last = {name: expected for name, form in forms.items() if form.plain}
     for name, form in forms.items():
         if not form.plain:
             plan = Plan(*depths) if form.checkpointed else Plan()
@@ -188,5 +211,5 @@ def _ends(
 def _flops(form: Form, work: Work, depths: tuple[int | None, int | None]) -> float:
     """Return the operations of one adaptation, counted on a small image on a CPU."""
     small = Work(work.network, _COUNTED, _COUNTED, work.steps, "cpu")
-    counted = Form(plain=form.plain, checkpointed=form.checkpointed)
+    counted = replace(form, amp="none", channels_last=False)
     return count_flops(_adaptation(counted, small, depths)) * work.width * work.height / _COUNTED**2

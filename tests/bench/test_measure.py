@@ -94,3 +94,16 @@ def test_the_machine_is_described() -> None:
     assert found["torch"] == torch.__version__
     assert found["threads"] == torch.get_num_threads()
     assert found["device"] == "CPU"
+
+
+class TestChosen:
+    FORMS = {"plain": 1, "ours": 2, "ours bf16": 3}
+
+    def test_the_first_is_always_there(self) -> None:
+        assert measure.chosen(self.FORMS, ["ours bf16"]) == {"plain": 1, "ours bf16": 3}
+        assert measure.chosen(self.FORMS, None) == self.FORMS
+
+    def test_an_unknown_name_is_refused(self) -> None:
+        message = "--forms: expected some of 'plain', 'ours', 'ours bf16', got 'our'"
+        with pytest.raises(BenchError, match=message):
+            measure.chosen(self.FORMS, ["ours", "our"])

@@ -1,4 +1,4 @@
-"""The printed form of Algorithm 1 that adaptation is compared with, and the comparison itself on a small image."""
+"""The plain form of Algorithm 1 that adaptation is compared with, and the comparison itself on a small image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Gain(nn.Module):
 BLURRY = torch.tensor([[[[0.25, 0.75]]]], dtype=torch.float64)
 
 
-class TestPrinted:
+class TestPlain:
     def test_is_algorithm_1(self) -> None:
         # M_R = 1.25: d/dd L_self = 1.25 mean(B) = 0.625 at each step, so Adam moves d by lr / (1 + 1e-8 / 0.625)
         deblur_net = Gain(1.0)
@@ -44,18 +44,24 @@ class TestPrinted:
         assert (deblur_net.passes, reblur_net.passes) == (2 + 2 * 3, 3)
         assert reblur_net.gain.grad is not None
 
+    def test_line_9_in_every_step_gives_the_same(self) -> None:
+        deblur_net, reblur_net = Gain(1.0), Gain(1.25)
+        looped = tta.ends(deblur_net, reblur_net, BLURRY, 3, looped=True)
+        assert deblur_net.passes == 1 + 3 * 3
+        assert torch.equal(torch.cat(looped), torch.cat(tta.ends(deblur_net, reblur_net, BLURRY, 3)))
+
     def test_matches_the_histogram(self) -> None:
         # a gain keeps the order of grey values: L^N takes L^0's values
         blurry = torch.rand(1, 3, 5, 7, dtype=torch.float64)
-        assert torch.equal(tta.printed(Gain(1.0), Gain(1.25), blurry, 2), blurry)
+        assert torch.equal(tta.plain(Gain(1.0), Gain(1.25), blurry, 2), blurry)
 
 
-def test_every_form_is_measured_and_float32_gives_the_printed_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_form_is_measured_and_float32_gives_the_plain_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     words = ["tta", "--quick", "--repeats", "1", "--networks", "U-Net", "--no-memory", "--device", "cpu"]
     report = tta.run(command.parse(words))
     (case,) = report.cases
-    assert len(case.rows) == 1 + 2 * 2 * 2
+    assert len(case.rows) == 2 + 2 * 2 * 2
     plain, ours = case.row("plain fp32"), case.row("ours fp32")
     assert plain.flops is not None
     assert ours.flops is not None
@@ -69,7 +75,7 @@ def test_every_form_is_measured_and_float32_gives_the_printed_result(monkeypatch
 
 
 def test_peak_memory_can_be_asked_for_in_another_process() -> None:
-    form = {"plain": False, "amp": "none", "channels_last": False, "checkpointed": True}
+    form = {"plain": False, "looped": False, "amp": "none", "channels_last": False, "checkpointed": True}
     work = {"network": "U-Net", "width": 16, "height": 16, "steps": 1, "device": "cpu"}
     assert tta.prepare(form, work, (0, None))().shape == (1, 3, 16, 16)
 

@@ -40,10 +40,16 @@ def main() -> int:
     from reblur_plugin.engine import photographs
 
     jobs = photographs.find_jobs(arguments.inputs, arguments.out, arguments.suffix, arguments.overwrite)
-    config = AdaptConfig(
-        steps=arguments.steps, lr=arguments.lr, keep=(), amp=arguments.amp, max_memory=arguments.max_memory
-    )
     device = device_named(arguments.device)
+    config = AdaptConfig(
+        steps=arguments.steps,
+        lr=arguments.lr,
+        histogram="torch" if device.type == "cuda" else "skimage",
+        keep=(),
+        amp=arguments.amp,
+        channels_last=True,
+        max_memory=arguments.max_memory,
+    )
     networks = photographs.load_networks(arguments.weights, arguments.reblur_weights, config.steps > 0)
     failures = photographs.deblur(jobs, *networks, config, device, arguments.compare)
     for failure in failures:

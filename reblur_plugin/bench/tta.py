@@ -21,7 +21,7 @@ from reblur_plugin.bench import measure
 from reblur_plugin.bench.flops import count_flops
 from reblur_plugin.bench.report import Case, Report, Row
 from reblur_plugin.core.adapt import AdaptConfig, adapt
-from reblur_plugin.core.choices import Amp
+from reblur_plugin.core.choices import Amp, HistogramMatching
 from reblur_plugin.core.device import device_named, has_fast_bf16
 from reblur_plugin.core.memory import Costs
 from reblur_plugin.core.objectives import finest
@@ -147,12 +147,14 @@ def _adaptation(form: Form, work: Work, depths: tuple[int | None, int | None]) -
     deblur_net, reblur_net, blurry = _problem(work)
     if form.plain:
         return lambda: plain(deblur_net, reblur_net, blurry, work.steps, form.looped)
-    config, plan = _choices(form, work.steps), Plan(*depths) if form.checkpointed else Plan()
+    config, plan = _choices(form, work), Plan(*depths) if form.checkpointed else Plan()
     return lambda: adapt(deblur_net, reblur_net, blurry, config, plan=plan).image
 
 
-def _choices(form: Form, steps: int) -> AdaptConfig:
-    return AdaptConfig(steps=steps, lr=_LR, keep=(), amp=form.amp, channels_last=form.channels_last)
+def _choices(form: Form, work: Work) -> AdaptConfig:
+    """Return what `reblur_plugin.deblur` would choose, so that a GPU matches histograms itself."""
+    histogram: HistogramMatching = "torch" if work.device.startswith("cuda") else "skimage"
+    return AdaptConfig(work.steps, _LR, histogram=histogram, keep=(), amp=form.amp, channels_last=form.channels_last)
 
 
 def plain(deblur_net: nn.Module, reblur_net: nn.Module, blurry: Tensor, steps: int, looped: bool = False) -> Tensor:
@@ -203,7 +205,7 @@ def _ends(
     for name, form in forms.items():
         if not form.plain:
             plan = Plan(*depths) if form.checkpointed else Plan()
-            config = replace(_choices(form, work.steps), histogram="none")
+            config = replace(_choices(form, work), histogram="none")
             last[name] = adapt(deblur_net, reblur_net, blurry, config, plan=plan).image.float()
     return first, last
 

@@ -45,20 +45,29 @@ def borrowed(
 def _lent(parameters: Sequence[nn.Parameter], channels_last: bool) -> Iterator[None]:
     """Let floating-point `parameters` be changed.
 
-    Their storage is exchanged for a copy, never written: the caller's values can't be harmed, not even half-way.
+    Their storage is exchanged for a copy, made at once, and never written: the caller's values can't be harmed, not
+    even half-way, and come back without being copied.
     """
     lent = [parameter for parameter in parameters if parameter.is_floating_point()]
     saved = [(parameter, parameter.data, parameter.grad) for parameter in lent]
     try:
-        for parameter in lent:
-            layout = torch.channels_last if channels_last and parameter.ndim == 4 else torch.preserve_format
-            parameter.data = parameter.data.clone(memory_format=layout)
-            parameter.grad = None
+        for parameter, copy in zip(lent, _copies(lent, channels_last), strict=True):
+            parameter.data, parameter.grad = copy, None
         yield
     finally:
         for parameter, data, grad in saved:
             parameter.data = data
             parameter.grad = grad
+
+
+def _copies(parameters: Sequence[nn.Parameter], channels_last: bool) -> list[torch.Tensor]:
+    """Return a copy of each, made by one kernel on a GPU."""
+    layouts = [torch.channels_last if channels_last and p.ndim == 4 else torch.preserve_format for p in parameters]
+    pairs = zip(parameters, layouts, strict=True)
+    copies = [torch.empty_like(parameter, memory_format=layout) for parameter, layout in pairs]
+    if copies:
+        torch._foreach_copy_(copies, [parameter.data for parameter in parameters])
+    return copies
 
 
 @contextmanager

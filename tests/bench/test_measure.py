@@ -97,13 +97,15 @@ def test_the_machine_is_described() -> None:
 
 
 class TestChosen:
-    FORMS = {"plain": 1, "ours": 2, "ours bf16": 3}
+    @pytest.fixture
+    def forms(self) -> dict[str, int]:
+        return {"plain": 1, "ours": 2, "ours bf16": 3}
 
-    def test_the_first_is_always_there(self) -> None:
-        assert measure.chosen(self.FORMS, ["ours bf16"]) == {"plain": 1, "ours bf16": 3}
-        assert measure.chosen(self.FORMS, None) == self.FORMS
+    def test_the_first_is_always_there(self, forms: dict[str, int]) -> None:
+        assert measure.chosen(forms, ["ours bf16"]) == {"plain": 1, "ours bf16": 3}
+        assert measure.chosen(forms, None) == forms
 
-    def test_an_unknown_name_is_refused(self) -> None:
+    def test_an_unknown_name_is_refused(self, forms: dict[str, int]) -> None:
         message = "--forms: expected some of 'plain', 'ours', 'ours bf16', got 'our'"
         with pytest.raises(BenchError, match=message):
-            measure.chosen(self.FORMS, ["ours", "our"])
+            measure.chosen(forms, ["ours", "our"])

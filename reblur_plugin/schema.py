@@ -133,6 +133,7 @@ _VAL = {
     "input_metrics": _FLAG,
     "reblurred": _FLAG,
     "comparison": _FLAG,
+    "batch_size": _COUNT,
     "adapted_steps": {"type": "array", "items": _NATURAL, "title": "a list of steps such as [0, 1, 3, 5]"},
     "tta": _block(
         {

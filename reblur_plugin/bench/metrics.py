@@ -18,9 +18,9 @@ from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.bench import measure
 from reblur_plugin.bench.report import Case, Report, Row
 from reblur_plugin.core.device import device_named
-from reblur_plugin.metrics import lpips_metric, on_device
+from reblur_plugin.metrics import on_device
 from reblur_plugin.metrics.niqe_metric import reblur_niqe
-from reblur_plugin.metrics.ssim_metric import ssim_on_cpu
+from reblur_plugin.metrics.ssim_metric import reblur_ssim
 
 host.prepare()
 
@@ -47,17 +47,19 @@ def run(arguments: argparse.Namespace) -> Report:
     def deblur() -> NDArray[np.uint8]:
         return (network(image).clamp(0, 1) * 255).round().byte().cpu().numpy()
 
+    def loaded() -> list[torch.Tensor]:
+        return [on_device.batch([picture], device) for picture in (blurry, sharp)]
+
     @torch.no_grad()
     def score_lpips() -> float:
-        tensors = (lpips_metric._to_lpips_range(picture, 0).to(device) for picture in (blurry, sharp))
-        return float(distance(*tensors))
+        return float(distance(*(pictures.float() / 127.5 - 1 for pictures in loaded())))
 
     forms = {
         "deblurring by the U-Net": deblur,
         "PSNR": lambda: calculate_psnr(blurry, sharp, crop_border=0),
-        "PSNR on the device": lambda: on_device.psnr(*(on_device.batch(it, device) for it in (blurry, sharp))).item(),
-        "SSIM by scikit-image": lambda: ssim_on_cpu(blurry, sharp),
-        "SSIM on the device": lambda: on_device.ssim(*(on_device.batch(it, device) for it in (blurry, sharp))).item(),
+        "PSNR on the device": lambda: on_device.psnr(*loaded()).item(),
+        "SSIM by scikit-image": lambda: reblur_ssim(blurry, sharp),
+        "SSIM on the device": lambda: on_device.ssim(*loaded()).item(),
         "LPIPS (AlexNet)": score_lpips,
         "NIQE": lambda: reblur_niqe(blurry),
     }

@@ -17,7 +17,7 @@ from reblur_plugin.engine import run
 from reblur_plugin.engine.batches import Batches
 from reblur_plugin.engine.components import build_dataset, check_components
 from reblur_plugin.engine.progress import Progress
-from reblur_plugin.models.validation import try_metrics
+from reblur_plugin.models.scoring import try_metrics
 from reblur_plugin.options import Options, complete, in_iterations
 
 host.prepare()
@@ -46,6 +46,9 @@ def rehearse(options: Options, root: Path) -> Iterator[str]:
     opt |= {"train": resolved["train"], "resolved": resolved}
     model = build_model(opt)
     progress = Progress(opt, len(datasets["train"]), None)
+    for name, dataset in datasets.items():
+        if hasattr(dataset, "describe"):
+            yield f"{name}: {dataset.describe()}"
     yield f"data: {progress.describe()}"
     for label in "grd":
         network = getattr(model, f"net_{label}", None)

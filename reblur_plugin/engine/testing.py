@@ -20,7 +20,7 @@ from reblur_plugin.engine import run
 from reblur_plugin.engine.components import build_dataset, check_components
 from reblur_plugin.models.journal import Journal
 from reblur_plugin.models.reblur_model import ReblurModel
-from reblur_plugin.models.validation import try_metrics
+from reblur_plugin.models.scoring import try_metrics
 from reblur_plugin.options import OptionError, Options, complete
 
 host.prepare()
@@ -63,7 +63,7 @@ def test(options: Options, root: Path, launcher: str = "none") -> bool:
             try_metrics(dataset, opt)
     if isinstance(model, ReblurModel):
         model.deblur(datasets[0][0]["lq"][None, :, :_TRIAL, :_TRIAL])
-    identity = _identity(options, datasets) if opt["rank"] == 0 else {}
+    identity = _identity(options, datasets, model.device) if opt["rank"] == 0 else {}
     different = journal.differences(identity)
     older = Path(opt["path"]["results_root"]).exists()
     with _interruptible():
@@ -102,7 +102,7 @@ def _plan(different: list[str] | None, older: bool, folder: str) -> str:
     return f"Starting anew: what was in {folder} has moved aside, since {why}"
 
 
-def _identity(options: Options, datasets: list[Any]) -> dict[str, Any]:
+def _identity(options: Options, datasets: list[Any], device: torch.device) -> dict[str, Any]:
     """Return all that the results depend on; what is large as a hash."""
     weights = [path for key, path in options["path"].items() if key.startswith("pretrain_network")]
     weights += [block.get("weights") for block in (options["val"].get("metrics") or {}).values()]
@@ -111,6 +111,7 @@ def _identity(options: Options, datasets: list[Any]) -> dict[str, Any]:
         "options": _hash(json.dumps(options, sort_keys=True, default=str).encode()),
         "checkpoints": [_hash(path.read_bytes()) for path in files if path.is_file()],
         "data": [dataset.fingerprint() if hasattr(dataset, "fingerprint") else len(dataset) for dataset in datasets],
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "versions": [__version__, str(torch.__version__)],
     }
 

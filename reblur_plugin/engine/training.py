@@ -23,7 +23,7 @@ from reblur_plugin.engine.interruption import Interrupted, Interruption, Watched
 from reblur_plugin.engine.progress import Progress, Reporter
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.models.reblur_model import ReblurModel
-from reblur_plugin.models.validation import try_metrics
+from reblur_plugin.models.scoring import try_metrics
 from reblur_plugin.options import OptionError, Options, complete, in_iterations
 
 host.prepare()

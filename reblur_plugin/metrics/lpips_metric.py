@@ -14,12 +14,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reblur_plugin import checkpoints
 from reblur_plugin.errors import MetricError
 
 Backbone = Literal["alex", "vgg", "squeeze"]
-_SMALLEST = 32  # below it the deepest layers of the backbones see nothing
+SMALLEST = 32  # below it the deepest layers of the backbones see nothing
 _LOGGER = logging.getLogger("basicsr")
 
 
@@ -43,13 +44,21 @@ def reblur_lpips(
     Raises:
         MetricError: if the backbone is unknown or its weights can't be had.
     """
-    if min(img.shape[:2]) - 2 * crop_border < _SMALLEST:
+    if min(img.shape[:2]) - 2 * crop_border < SMALLEST:
         _LOGGER.warning("LPIPS: expected at least 32x32 pixels, got %dx%d; left out", *img.shape[1::-1])
         return math.nan
-    device = "cuda" if torch.cuda.is_available() else "cpu"  # beside M_D a CPU's would take the most time (D41)
-    tensors = [_to_lpips_range(image, crop_border).to(device) for image in (img, img2)]
-    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        return float(load_lpips(net, weights).to(device)(*tensors))
+    height, width = img.shape[:2]
+    window = np.s_[crop_border : height - crop_border, crop_border : width - crop_border, ::-1]
+    images, sharp = (torch.from_numpy(picture[window].transpose(2, 0, 1)[None].copy()) for picture in (img, img2))
+    return float(distances(images, sharp, net, weights))
+
+
+@torch.no_grad()
+def distances(images: Tensor, sharp: Tensor, net: str, weights: str | None) -> Tensor:
+    """Return LPIPS of each image, `(B,)`, on the device of the 8-bit RGB batches `(B, 3, H, W)`; without TF32."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        pairs = (batch.float() / 127.5 - 1 for batch in (images, sharp))
+        return load_lpips(net, weights).to(images.device)(*pairs).flatten()
 
 
 @lru_cache(maxsize=2)
@@ -86,9 +95,3 @@ def _load_backbone(backbone: torch.nn.Module, path: Path) -> None:
                 "fit; give the file of that network"
             )
     backbone.load_state_dict({name: given[source] for name, source in names.items()})
-
-
-def _to_lpips_range(image: NDArray[np.uint8], crop_border: int) -> torch.Tensor:
-    height, width = image.shape[:2]
-    image = image[crop_border : height - crop_border, crop_border : width - crop_border, ::-1]
-    return torch.from_numpy(image.astype(np.float32).transpose(2, 0, 1)[None] / 127.5 - 1)

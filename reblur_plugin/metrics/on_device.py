@@ -1,10 +1,13 @@
-"""PSNR and SSIM of whole batches where the images are, in double precision: the values of the CPU's references (D41).
+"""PSNR, SSIM and LPIPS of whole batches where the images are: the values of the CPU's references (D41).
 
-On a CPU scikit-image is the faster one. On a GPU these take milliseconds, where the references, called for one image
-after the other, would take longer than deblurring.
+On a CPU the references are the faster ones. On a GPU these take milliseconds, where the references, called for one
+image after the other, would take longer than deblurring.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,14 +15,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reblur_plugin.errors import MetricError
+from reblur_plugin.metrics import lpips_metric, ssim_metric
 
-_RADIUS, _SIGMA = 5, 1.5  # the 11x11 window of Wang et al.
+_RADIUS, _SIGMA = ssim_metric.WINDOW // 2, 1.5  # of Wang et al.
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
-def batch(picture: NDArray[np.uint8], device: torch.device | str) -> Tensor:
-    """Return a picture `(H, W, C)` on `device` as `(1, C, H, W)`."""
-    return torch.from_numpy(np.ascontiguousarray(picture)).to(device).permute(2, 0, 1)[None]
+def batch(pictures: Sequence[NDArray[np.uint8]], device: torch.device | str) -> Tensor:
+    """Return pictures `(H, W, C)` of one size on `device` as `(B, C, H, W)`."""
+    return torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2)
+
+
+def scores(images: Tensor, sharp: Tensor, type: str, **options: Any) -> Tensor | None:
+    """Return a registered metric of each image, `(B,)`, or None if only its reference can compute it.
+
+    Args:
+        images, sharp: 8-bit RGB `(B, 3, H, W)` on one device.
+        type: the metric's registered name.
+        options: the other keys of its block.
+    """
+    border = options.get("crop_border", 0)
+    height, width = images.shape[-2:]
+    rows, columns = slice(border, height - border), slice(border, width - border)
+    images, sharp = images[..., rows, columns], sharp[..., rows, columns]
+    least = min(images.shape[-2:])
+    if type == "calculate_psnr" and not options.get("test_y_channel") and options.get("input_order", "HWC") == "HWC":
+        return psnr(images, sharp)
+    if type == "reblur_ssim" and least >= ssim_metric.WINDOW:
+        return ssim(images, sharp)
+    if type == "reblur_lpips" and least >= lpips_metric.SMALLEST:
+        return lpips_metric.distances(images, sharp, options.get("net", "alex"), options.get("weights"))
+    return None
 
 
 def psnr(images: Tensor, sharp: Tensor) -> Tensor:

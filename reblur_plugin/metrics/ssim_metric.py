@@ -6,13 +6,10 @@ import logging
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from reblur_plugin.metrics import on_device
-
-_WINDOW = 11  # pixels on a side
+WINDOW = 11  # pixels on a side
 _LOGGER = logging.getLogger("basicsr")
 
 
@@ -30,19 +27,17 @@ def reblur_ssim(img: NDArray[np.uint8], img2: NDArray[np.uint8], crop_border: in
         better: for BasicSR's record of the best result.
     """
     height, width = img.shape[:2]
-    if min(height, width) - 2 * crop_border < _WINDOW:
+    if min(height, width) - 2 * crop_border < WINDOW:
         _LOGGER.warning("SSIM: expected at least 11x11 pixels, got %dx%d; left out", width, height)
         return math.nan
     window = np.s_[crop_border : height - crop_border, crop_border : width - crop_border]
-    if torch.cuda.is_available():
-        return float(on_device.ssim(*(on_device.batch(picture[window], "cuda") for picture in (img, img2))))
-    return ssim_on_cpu(img[window], img2[window])
-
-
-def ssim_on_cpu(img: NDArray[np.uint8], img2: NDArray[np.uint8]) -> float:
-    """Return scikit-image's value; `on_device.ssim` gives the same (D41)."""
     return float(
         structural_similarity(
-            img, img2, channel_axis=-1, data_range=255, gaussian_weights=True, use_sample_covariance=False
+            img[window],
+            img2[window],
+            channel_axis=-1,
+            data_range=255,
+            gaussian_weights=True,
+            use_sample_covariance=False,
         )
     )

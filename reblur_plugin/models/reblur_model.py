@@ -15,6 +15,8 @@ Without `network_r` M_D is trained by L_1 (and VGG, Adv) alone. All networks hav
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -37,6 +39,7 @@ host.prepare()
 from basicsr.archs import build_network  # noqa: E402 - after host.prepare()
 from basicsr.utils import get_root_logger  # noqa: E402
 
+_COMPILERS = ("g++", "clang++", "cl")
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -96,7 +99,15 @@ class ReblurModel(JointlyTrainedModel):
         self.schedulers = [updater.scheduler for updater in self.updaters.values()]
 
     def _compile(self) -> None:
-        """Let torch.compile translate what is trained, in place: names of weights stay as they are (D40)."""
+        """Let torch.compile translate what is trained, in place: names of weights stay as they are (D40).
+
+        Raises:
+            ReblurModelError: if there is no C++ compiler, which PyTorch would miss in the first iteration only.
+        """
+        if not any(map(shutil.which, [os.environ.get("CXX") or "c++", *_COMPILERS])):
+            raise ReblurModelError(
+                "train: compile: expected a C++ compiler, found none; install one (g++), or leave the key out"
+            )
         for label, network in (("g", self.net_g), ("r", self.net_r), ("d", self.net_d)):
             # Two gradients are taken of one graph of M_R then, and a compiled graph makes all of them each time.
             is_shared = label == "r" and network is not None and self.terms.order == "simultaneous"
@@ -215,7 +226,7 @@ class ReblurModel(JointlyTrainedModel):
         return self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
 
     def deblur(self, blurry: Tensor) -> Tensor:
-        """Return L = M_D(B) in eval mode, `(1, 3, H, W)`, unclamped."""
+        """Return L = M_D(B) in eval mode, `(B, 3, H, W)`, unclamped."""
         network = self.tested_net
         training = network.training
         network.eval()

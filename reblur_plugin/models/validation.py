@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
-import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from reblur_plugin import host
 from reblur_plugin.data.images import to_uint8, write_image
-from reblur_plugin.errors import MetricError, ReblurError
 from reblur_plugin.models.journal import Entry, Journal
 from reblur_plugin.models.pictures import comparison
-from reblur_plugin.models.report import first_set, metric_options, report
+from reblur_plugin.models.report import metric_options, report
 from reblur_plugin.models.scores import BLURRY, DEBLURRED, REBLURRED, Scores, TraceRow, stage_after
-
-host.prepare()
-
-from basicsr.metrics import calculate_metric  # noqa: E402 - after host.prepare()
-from basicsr.utils.registry import METRIC_REGISTRY  # noqa: E402
+from reblur_plugin.models.scoring import Pair, scored
 
 if TYPE_CHECKING:
     from reblur_plugin.models.reblur_model import ReblurModel
@@ -40,7 +33,8 @@ def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logge
     Option keys under `val`: `metrics`, `best` (keep the networks with the best value of this metric on the first
     validation set), `tta`, `adapted_steps` (score and show the image after these updates too), `input_metrics` (score
     the blurry input as well), `reblurred` (score M_R(L) against the blurry input), `comparison` (a picture of all
-    stages side by side), `suffix`, `pbar`.
+    stages side by side), `batch_size` (images of one size that are deblurred at once, unless they adapt), `suffix`,
+    `pbar`.
     """
     opt, set_name = model.opt, dataset.opt["name"]
     journal = Journal(Path(opt["path"]["journal"]), opt.get("rank", 0)) if opt["path"].get("journal") else None
@@ -48,11 +42,15 @@ def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logge
     done = {entry.index for entry in entries}
     todo = [index for index in range(len(dataset)) if index not in done]
     mine = todo[opt.get("rank", 0) :: opt.get("world_size", 1)]
+    size = 1 if model.tta is not None else opt["val"].get("batch_size", 1)
     quiet = opt.get("rank", 0) != 0 or not opt["val"].get("pbar", not opt["is_train"])
-    for index in tqdm(mine, desc=set_name, unit="image", disable=quiet, leave=False):
-        entries.append(_evaluate(model, dataset, index, current_iter if save_img else None))
-        if journal:
-            journal.add(set_name, entries[-1])
+    with tqdm(total=len(mine), desc=set_name, unit="image", disable=quiet, leave=False) as bar:
+        for items in _batches(dataset, mine, size):
+            for entry in _evaluate(model, dataset, items, current_iter if save_img else None):
+                entries.append(entry)
+                if journal:
+                    journal.add(set_name, entry)
+                bar.update()
     scores = Scores(blur_kind=getattr(dataset, "blur_kind", ""))
     for entry in _of_all(entries):
         scores.images[entry.name], scores.traces[entry.name] = entry.stages, entry.trace
@@ -62,84 +60,75 @@ def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logge
     return scores
 
 
-def _evaluate(model: ReblurModel, dataset: Any, index: int, shown_as: int | str | None) -> Entry:
-    """Return what is known of one image; `shown_as` None writes no pictures."""
-    opt, item = model.opt, dataset[index]
-    images, trace, fallback = _stages(model, item["lq"][None])
-    sharp = to_uint8(item["gt"]) if "gt" in item else None
-    name = _name(item, dataset)
-    scores = {
-        # What M_R makes of L is measured by how well it brings back the blur (Table 1).
-        stage: _score(image, images[BLURRY] if stage == REBLURRED else sharp, metric_options(opt), model)
-        for stage, image in images.items()
-        if stage != BLURRY or opt["val"].get("input_metrics")
-    }
-    if shown_as is not None:
-        _write_pictures(opt, dataset.opt["name"], name, images, sharp, shown_as)
-    return Entry(index, name, scores, trace, fallback)
+def _batches(dataset: Any, indices: Sequence[int], size: int) -> Iterator[dict[int, dict[str, Any]]]:
+    """Yield the items in order, up to `size` neighbours of equal image sizes together."""
+    batch: dict[int, dict[str, Any]] = {}
+    for index in indices:
+        item = dataset[index]
+        if batch and (len(batch) == size or next(iter(batch.values()))["lq"].shape != item["lq"].shape):
+            yield batch
+            batch = {}
+        batch[index] = item
+    if batch:
+        yield batch
 
 
-def try_metrics(dataset: Any, opt: dict[str, Any]) -> None:
-    """Compute every metric once, on the first image: what a metric lacks must show before a long run, not after it.
-
-    Raises:
-        ReblurError: if a metric can't be computed or the image can't be read.
-    """
-    item = dataset[0]
-    blurry = to_uint8(item["lq"])
-    sharp = to_uint8(item["gt"]) if "gt" in item else None
-    _check_best(opt, dataset.opt["name"], sharp is not None)
-    for name, options in metric_options(opt).items():
-        if opt.get("network_r") and needs_own_net(options):
-            continue
-        try:
-            scores = _score(blurry, sharp, {name: options})
-        except ReblurError:
-            raise
-        except (TypeError, ValueError, LookupError, ArithmeticError, AssertionError, cv2.error) as error:
-            raise MetricError(
-                f"val: metrics: {name}: {options['type']} failed on {item['lq_path']}: {error}"
-            ) from error
-        if name in scores and math.isnan(scores[name]) and needs_reference(options["type"]):
-            height, width = blurry.shape[:2]
-            raise MetricError(
-                f"val: metrics: {name}: expected a number, got nan on {item['lq_path']} of {width}x{height} pixels; "
-                "lower crop_border or use larger images"
-            )
+def _evaluate(
+    model: ReblurModel, dataset: Any, items: dict[int, dict[str, Any]], shown_as: int | str | None
+) -> list[Entry]:
+    """Return what is known of images of one size; `shown_as` None writes no pictures."""
+    opt = model.opt
+    found = _stages(model, torch.stack([item["lq"] for item in items.values()]))
+    sharps = [to_uint8(item["gt"]) if "gt" in item else None for item in items.values()]
+    keys, pairs = [], []
+    for index, stages, sharp in zip(items, found, sharps, strict=True):
+        for stage, image in stages.images.items():
+            if stage != BLURRY or opt["val"].get("input_metrics"):
+                keys.append((index, stage))
+                # What M_R makes of L is measured by how well it brings back the blur (Table 1).
+                pairs.append(Pair(image, stages.images[BLURRY] if stage == REBLURRED else sharp))
+    reblur_net = None if model.net_r is None else model.get_bare_model(model.net_r)
+    scores = dict(zip(keys, scored(pairs, metric_options(opt), model.device, reblur_net), strict=True))
+    entries = []
+    for (index, item), stages, sharp in zip(items.items(), found, sharps, strict=True):
+        name = _name(item, dataset)
+        if shown_as is not None:
+            _write_pictures(opt, dataset.opt["name"], name, stages.images, sharp, shown_as)
+        of_stages = {stage: values for (owner, stage), values in scores.items() if owner == index}
+        entries.append(Entry(index, name, of_stages, stages.trace, stages.fallback))
+    return entries
 
 
-def _check_best(opt: dict[str, Any], set_name: str, has_sharp: bool) -> None:
-    best = opt["val"].get("best") if opt["is_train"] and set_name == first_set(opt) else None
-    if best and not has_sharp and needs_reference(metric_options(opt)[best]["type"]):
-        raise MetricError(
-            f"val: best: {best} needs sharp images, and {set_name}, the first validation set, by which the best "
-            "networks are chosen, has none; put a set with sharp images first"
-        )
+@dataclass
+class _Stages:
+    """One image at every stage as 8-bit RGB, the steps of its adaptation and, if that went astray, why."""
+
+    images: dict[str, Image]
+    trace: list[TraceRow] = field(default_factory=list)
+    fallback: str | None = None
 
 
-def _stages(model: ReblurModel, blurry: Tensor) -> tuple[dict[str, Image], list[TraceRow], str | None]:
-    """Return the input, M_D's result and, where asked for, the adapted ones and M_R(L), as 8-bit RGB.
-
-    With them come the steps of the adaptation and, if it went astray, why.
-    """
-    trace: list[TraceRow] = []
-    fallback = None
+def _stages(model: ReblurModel, blurry: Tensor) -> list[_Stages]:
+    """Return the input, M_D's result and, where asked for, the adapted ones and M_R(L), for each image of a batch."""
+    adaptation = None
     if model.tta is None:
         results = {BLURRY: blurry, DEBLURRED: model.deblur(blurry)}
     else:
-        adaptation = model.adapt(blurry)
+        adaptation = model.adapt(blurry)  # of a single image
         last = len(adaptation.steps) - 1
         results = {BLURRY: blurry, DEBLURRED: adaptation.initial}
         for number in sorted({*model.opt["val"].get("adapted_steps", ()), last} - {0}):
             results[stage_after(number, last)] = adaptation.image if number == last else adaptation.after(number)
-        fallback = adaptation.fallback
-        trace = [
+    if model.opt["val"].get("reblurred"):
+        results[REBLURRED] = model.reblur(results[DEBLURRED])
+    found = [_Stages({stage: to_uint8(images[i]) for stage, images in results.items()}) for i in range(len(blurry))]
+    if adaptation is not None:
+        found[0].fallback = adaptation.fallback
+        found[0].trace = [
             TraceRow(step.number, stage_after(step.number, last), step.loss, step.change, step.seconds)
             for step in adaptation.steps
         ]
-    if model.opt["val"].get("reblurred"):
-        results[REBLURRED] = model.reblur(results[DEBLURRED])
-    return {stage: to_uint8(image) for stage, image in results.items()}, trace, fallback
+    return found
 
 
 def _name(item: dict[str, Any], dataset: Any) -> str:
@@ -150,35 +139,6 @@ def _name(item: dict[str, Any], dataset: Any) -> str:
     if root and path.is_relative_to(root):
         path = path.relative_to(root)
     return path.relative_to(path.anchor).with_suffix("").as_posix()
-
-
-def _score(
-    image: Image, sharp: Image | None, metrics: dict[str, dict[str, Any]], model: ReblurModel | None = None
-) -> dict[str, float]:
-    """Return all metrics of one image; without a sharp one only those that need none."""
-    data: dict[str, Any] = {"img": image[..., ::-1]}  # BasicSR's metrics take BGR
-    if sharp is not None:
-        data["img2"] = sharp[..., ::-1]
-    found = {}
-    for name, options in metrics.items():
-        if sharp is None and needs_reference(options["type"]):
-            continue
-        own = {"reblur_net": model.get_bare_model(model.net_r)} if model and needs_own_net(options) else {}
-        found[name] = float(calculate_metric(data | own, options))
-    return found
-
-
-def needs_reference(metric: str) -> bool:
-    """Return whether a registered metric takes the sharp image."""
-    reference = inspect.signature(METRIC_REGISTRY.get(metric)).parameters.get("img2")
-    return reference is not None and reference.default is inspect.Parameter.empty
-
-
-def needs_own_net(options: dict[str, Any]) -> bool:
-    """Return whether a metric takes the model's M_R, since its block names no other."""
-    return "reblur_net" in inspect.signature(METRIC_REGISTRY.get(options["type"])).parameters and not options.get(
-        "weights"
-    )
 
 
 def _write_pictures(

@@ -27,6 +27,7 @@ from reblur_plugin.data.pair_dataset import DrawSampler
 from reblur_plugin.engine import resume, run, testing, training
 from reblur_plugin.engine.batches import Batches
 from reblur_plugin.engine.components import build_dataset
+from reblur_plugin.errors import MetricError
 from reblur_plugin.models import validation
 from reblur_plugin.models.reblur_model import ReblurModel
 
@@ -139,7 +140,7 @@ class TestSilentWrongResults:
         model = ReblurModel(opt)
         dataset = build_dataset("val", opt["datasets"]["val"])
         for iteration, value in enumerate((14.0, 13.8, 14.2), start=1):
-            monkeypatch.setattr(validation, "_score", lambda *_, value=value: {"m": value})
+            monkeypatch.setattr(validation, "scored", lambda *_, value=value: [{"m": value}])
             model.validation(torch.utils.data.DataLoader(dataset), iteration, None, False)
         assert model.best_metric_results["tiny_val"]["m"]["val"] == best
 
@@ -204,7 +205,7 @@ class TestLostWork:
     def test_a_full_disk_at_the_end_of_a_test_is_one_sentence(self, place: Path) -> None:
         (place / "file").write_text("in the folder's place")
         scores = validation.Scores({"a": {"deblurred": {"psnr": 20.0}}})
-        with pytest.raises(validation.MetricError, match=r"set\.csv: can't be written \(.+\); free or change the disk"):
+        with pytest.raises(MetricError, match=r"set\.csv: can't be written \(.+\); free or change the disk"):
             scores.write_csv(place / "file" / "set.csv", ["psnr"])
 
     def test_adaptation_and_validation_run_on_the_bare_network(

@@ -127,7 +127,9 @@ def test_the_command_prints_it(
     (tmp_path / "o.yml").write_text(yaml.safe_dump(tiny_options))
     monkeypatch.setattr(sys, "argv", ["check", "-opt", str(tmp_path / "o.yml")])
     assert cli.guarded(check.main) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("time: ")
+    lines = capsys.readouterr().out.splitlines()
+    assert re.match(r"train: \d+ pairs, .*blur kind blur_gamma, fingerprint ", lines[0])
+    assert lines[-1].startswith("time: ")
 
 
 def test_a_metric_that_fails_shows_before_the_first_iteration(tmp_path: Path, tiny_options: dict[str, Any]) -> None:

@@ -240,6 +240,14 @@ class TestStartingAnew:
         assert testing.test(options, tmp_path)
         assert "but of other versions" in self.log(unfinished)
 
+    def test_on_another_device(
+        self, options: Options, tmp_path: Path, unfinished: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        identity = testing._identity
+        monkeypatch.setattr(testing, "_identity", lambda *given: identity(*given[:2], torch.device("meta")))
+        assert testing.test(options, tmp_path)
+        assert "but of other device" in self.log(unfinished)
+
     def test_after_a_finished_one(self, options: Options, tmp_path: Path, unbroken: Path) -> None:
         before = pictures(unbroken), tables(unbroken)
         assert testing.test(options | {"name": "unbroken"}, tmp_path)

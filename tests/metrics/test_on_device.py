@@ -12,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from reblur_plugin.errors import MetricError
 from reblur_plugin.metrics import on_device
-from reblur_plugin.metrics.ssim_metric import ssim_on_cpu
+from reblur_plugin.metrics.ssim_metric import reblur_ssim
 
 ROUNDING = 1e-10  # both sides compute in double precision
 
@@ -58,8 +58,8 @@ class TestSSIM:
 
     def test_pictures_become_batches_as_they_are(self, pairs: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
         image, sharp = (images[0][..., ::-1] for images in pairs)  # a view, as BasicSR's BGR is
-        found = on_device.ssim(on_device.batch(image, "cpu"), on_device.batch(sharp, "cpu"))
-        assert found.item() == pytest.approx(ssim_on_cpu(image, sharp), rel=ROUNDING)
+        found = on_device.ssim(on_device.batch([image], "cpu"), on_device.batch([sharp], "cpu"))
+        assert found.item() == pytest.approx(reblur_ssim(image, sharp), rel=ROUNDING)
 
 
 class TestPSNR:

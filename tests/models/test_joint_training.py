@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import weakref
 from collections.abc import Callable
 from functools import partialmethod
@@ -19,6 +20,7 @@ from reblur_plugin.archs.dmphn_arch import DHN
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.archs.srn_arch import SRN
+from reblur_plugin.errors import ReblurError
 
 host.prepare()
 reblur_plugin.register()
@@ -255,6 +257,7 @@ class TestCompiled:
     def quick_backend(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Translate without a C compiler: the graph and its gradients are traced as for any backend."""
         torch._dynamo.reset()
+        monkeypatch.setenv("CXX", sys.executable)  # found, never run
         monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
 
     @pytest.mark.parametrize("order", ORDERS)
@@ -271,6 +274,14 @@ class TestCompiled:
             assert model.net_g._compiled_call_impl is not None
             assert (model.net_r._compiled_call_impl is not None) is expected
         assert ReblurModel(options("ResUNet", "reblur_first")).net_g._compiled_call_impl is None
+
+    def test_without_a_compiler_it_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("shutil.which", lambda name: None)
+        with pytest.raises(ReblurError, match=r"train: compile: expected a C\+\+ compiler, found none; install one"):
+            ReblurModel(options("ResUNet", "reblur_first", compile=True))
+        monkeypatch.setenv("CXX", "my-c++")
+        monkeypatch.setattr("shutil.which", lambda name: "there" if name == "my-c++" else None)
+        ReblurModel(options("ResUNet", "reblur_first", compile=True))
 
     def test_names_of_weights_stay(self) -> None:
         compiled = ReblurModel(options("ResUNet", "reblur_first", compile=True))

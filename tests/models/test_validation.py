@@ -20,7 +20,8 @@ import reblur_plugin
 from reblur_plugin.errors import MetricError
 from reblur_plugin.models.journal import Entry, Journal
 from reblur_plugin.models.scores import Scores, stage_after
-from reblur_plugin.models.validation import try_metrics, validate
+from reblur_plugin.models.scoring import try_metrics
+from reblur_plugin.models.validation import validate
 
 reblur_plugin.register()
 
@@ -45,6 +46,7 @@ class Model:
     def __init__(self, opt: dict[str, Any], tta: bool = False) -> None:
         self.opt, self.tta = opt, object() if tta else None
         self.saved: list[str] = []
+        self.device = torch.device("cpu")
         self.net_r: Any = None
         self.astray: str | None = None
         self.best_metric_results: dict[str, Any] = {}
@@ -186,6 +188,60 @@ class TestPictures:
         picture = cv2.imread(str(tmp_path / "pictures" / "first" / "SEQ" / "0_comparison.png"))
         assert picture.shape[1] == 5 * 480  # blurry, deblurred, adapted_1, adapted, sharp
         assert [int(level) for level in picture[-5, 240::480, 0]] == [BLURRY, 100, 110, 130, SHARP]
+
+
+class TestBatches:
+    """Images of one size beside each other go through M_D at once, unless they adapt."""
+
+    @pytest.fixture
+    def passes(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        sizes: list[int] = []
+        deblur = Model.deblur
+
+        def counted(self: Model, blurry: Tensor) -> Tensor:
+            sizes.append(len(blurry))
+            return deblur(self, blurry)
+
+        monkeypatch.setattr(Model, "deblur", counted)
+        return sizes
+
+    @pytest.fixture
+    def images(self) -> Images:
+        """Five images, the third of another size, each with a grey level of its own."""
+        images = Images("first", count=5)
+        images[2] |= {"lq": grey(BLURRY, (24, 16))[0], "gt": grey(SHARP, (24, 16))[0]}
+        for i, item in enumerate(images):
+            item["lq"] = item["lq"] + i / 255
+        return images
+
+    @pytest.mark.parametrize(("size", "expected"), [(None, [1] * 5), (2, [2, 1, 2]), (3, [2, 1, 2])])
+    def test_every_image_has_its_own_scores_and_pictures(
+        self,
+        opt: dict[str, Any],
+        passes: list[int],
+        images: Images,
+        tmp_path: Path,
+        size: int | None,
+        expected: list[int],
+    ) -> None:
+        opt["val"] |= {"input_metrics": True} | ({} if size is None else {"batch_size": size})
+        scores = validate(Model(opt), images, "x", None, True)
+        assert passes == expected
+        assert list(scores.images) == [f"SEQ/{i}" for i in range(5)]
+        for i in range(5):
+            stages = {stage: values["psnr"] for stage, values in scores.images[f"SEQ/{i}"].items()}
+            assert stages == pytest.approx({"blurry": psnr(BLURRY + i), "deblurred": psnr(100 + i)})
+            assert cv2.imread(str(tmp_path / "pictures" / "first" / "SEQ" / f"{i}.png"))[0, 0, 0] == 100 + i
+
+    def test_images_adapt_one_by_one(
+        self, opt: dict[str, Any], images: Images, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sizes = []
+        adapt = Model.adapt
+        monkeypatch.setattr(Model, "adapt", lambda self, blurry: (sizes.append(len(blurry)), adapt(self, blurry))[1])
+        opt["val"]["batch_size"] = 4
+        validate(Model(opt, tta=True), images, "x", None, False)
+        assert sizes == [1] * 5
 
 
 class TestTables:

@@ -1,0 +1,117 @@
+"""Metrics of several pictures: in batches as one by one by their references. The GPU's way runs on the CPU here."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import warnings
+from typing import Any
+
+import lpips
+import numpy as np
+import pytest
+import torch
+
+import reblur_plugin
+from reblur_plugin.metrics import lpips_metric
+from reblur_plugin.models import scoring
+from reblur_plugin.models.scoring import Pair, scored
+
+reblur_plugin.register()
+
+METRICS: dict[str, dict[str, Any]] = {
+    "psnr": {"type": "calculate_psnr", "crop_border": 2, "better": "higher"},
+    "ssim": {"type": "reblur_ssim", "crop_border": 3, "better": "higher"},
+    "lpips": {"type": "reblur_lpips", "crop_border": 1, "net": "squeeze", "better": "lower"},
+}
+
+
+@pytest.fixture
+def pairs(rng: np.random.Generator) -> list[Pair]:
+    sharp = rng.integers(0, 256, (3, 40, 52, 3), dtype=np.uint8)
+    return [Pair((image // (2 + i) + 9).astype(np.uint8), image) for i, image in enumerate(sharp)]
+
+
+@pytest.fixture(autouse=True)
+def distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LPIPS with random weights instead of a download."""
+    torch.manual_seed(3)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        network = lpips.LPIPS(net="squeeze", pnet_rand=True).eval()
+    monkeypatch.setattr(lpips_metric, "load_lpips", lambda net, weights: {"squeeze": network}[net])
+
+
+@pytest.fixture
+def references(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Take the GPU's way; return the metrics that their references compute nevertheless, one entry a picture."""
+    called: list[str] = []
+    reference = scoring.calculate_metric
+
+    def counted(data: dict[str, Any], options: dict[str, Any]) -> Any:
+        called.append(options["type"])
+        return reference(data, options)
+
+    monkeypatch.setattr(scoring, "_is_fast", lambda device: True)
+    monkeypatch.setattr(scoring, "calculate_metric", counted)
+    return called
+
+
+def one_by_one(pairs: list[Pair], metrics: dict[str, dict[str, Any]]) -> list[dict[str, float]]:
+    """Return what BasicSR's call gives for each, BGR as it wants them."""
+    from basicsr.metrics import calculate_metric
+
+    return [
+        {
+            name: calculate_metric({"img": pair.image[..., ::-1], "img2": pair.reference[..., ::-1]}, options)
+            for name, options in metrics.items()
+        }
+        for pair in pairs
+    ]
+
+
+class TestInBatches:
+    def test_each_picture_has_its_references_values(self, pairs: list[Pair], references: list[str]) -> None:
+        expected = one_by_one(pairs, METRICS)
+        found = scored(pairs, METRICS)
+        assert references == []
+        for values, wanted in zip(found, expected, strict=True):
+            assert values == pytest.approx(wanted, rel=1e-5)
+            assert list(values) == list(METRICS)
+        assert len({round(values[name], 4) for values in found for name in METRICS}) == 9
+
+    def test_what_only_the_reference_knows_is_left_to_it(self, pairs: list[Pair], references: list[str]) -> None:
+        metrics = {"psnr": METRICS["psnr"] | {"test_y_channel": True}}
+        assert scored(pairs, metrics) == one_by_one(pairs, metrics)
+        assert references == ["calculate_psnr"] * 3
+
+    def test_pictures_of_several_sizes_are_left_to_it(self, pairs: list[Pair], references: list[str]) -> None:
+        mixed = [pairs[0], Pair(pairs[1].image[:-1], pairs[1].reference[:-1])]
+        assert scored(mixed, METRICS) == one_by_one(mixed, METRICS)
+        assert references == ["calculate_psnr"] * 2 + ["reblur_ssim"] * 2 + ["reblur_lpips"] * 2
+
+    def test_pictures_too_small_have_nan_and_the_references_warning(
+        self, pairs: list[Pair], references: list[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        small = [Pair(pair.image[:16], pair.reference[:16]) for pair in pairs]
+        for values in scored(small, METRICS):
+            assert math.isnan(values["ssim"])
+            assert math.isnan(values["lpips"])
+        assert references == ["reblur_ssim"] * 3 + ["reblur_lpips"] * 3
+        assert "SSIM: expected at least 11x11 pixels" in caplog.text
+
+    def test_pictures_without_reference_have_the_metrics_that_need_none(
+        self, pairs: list[Pair], references: list[str]
+    ) -> None:
+        alone = [pairs[0], Pair(pairs[1].image, None), pairs[2]]
+        first, second, third = scored(alone, METRICS | {"niqe": {"type": "reblur_niqe"}})
+        assert set(second) == {"niqe"}
+        assert (first["psnr"], third["psnr"]) == pytest.approx(
+            [values["psnr"] for values in one_by_one([pairs[0], pairs[2]], METRICS)]
+        )
+        assert references == ["reblur_niqe"] * 3
+
+
+def test_on_a_cpu_the_references_compute(pairs: list[Pair]) -> None:
+    assert scored(pairs, METRICS, torch.device("cpu")) == one_by_one(pairs, METRICS)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import resource
-import sys
 import weakref
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from reblur_plugin.core.adapt import Adaptation, adapt
+from reblur_plugin.core.available import in_gib, in_use
 from reblur_plugin.core.borrow import bare, borrowed
 from reblur_plugin.core.choices import AdaptConfig, AdaptError
 from reblur_plugin.core.objectives import finest
@@ -209,35 +207,3 @@ class _LiveBytes(TorchDispatchMode):
         weights = sum(size for is_weight, size in self._alive.values() if is_weight)
         self.weights = max(self.weights, weights)
         self.activations = max(self.activations, sum(size for _, size in self._alive.values()) - weights)
-
-
-def in_use(device: torch.device) -> int:
-    """Return the bytes that this process holds now: on a GPU PyTorch's, else the resident ones."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:  # no Linux: the most so far
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return pages * resource.getpagesize()
-
-
-def available(device: torch.device) -> int | None:
-    """Return the bytes that this process may hold without pressing others: nine tenths of what is free, and its own.
-
-    None, where the system doesn't say.
-    """
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-        return int(0.9 * (free - in_use(device))) + in_use(device)
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return None
-    return int(0.9 * free) + in_use(device)
-
-
-def in_gib(size: float) -> str:
-    """Return bytes in words."""
-    return f"{size / 2**30:.2f} GiB"

@@ -15,7 +15,8 @@ from reblur_plugin import checkpoints
 from reblur_plugin.archs.restored import restored
 from reblur_plugin.checkpoints import CheckpointError
 from reblur_plugin.core.adapt import Adaptation, AdaptConfig, adapt
-from reblur_plugin.core.memory import Costs, available, in_gib
+from reblur_plugin.core.available import available, in_gib
+from reblur_plugin.core.memory import Costs
 from reblur_plugin.core.plan import Plan
 from reblur_plugin.data.images import SUFFIXES, ImageError, to_uint8, write_image
 from reblur_plugin.data.photograph import Photograph

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.core import memory
 from reblur_plugin.core.adapt import AdaptConfig, AdaptError, adapt
+from reblur_plugin.core.available import in_use
 from reblur_plugin.core.memory import Costs, Form, Photograph, _LiveBytes
 from reblur_plugin.core.plan import Plan
 from reblur_plugin.core.tiles import Tiling
@@ -200,7 +200,7 @@ def _peak(size: int, bound: int | None) -> tuple[int, int, Plan]:
     deblur_net, reblur_net = ResUNet(2, (32, 32, 32)), ReblurNet(1, 32)
     blurry = torch.rand(1, 3, size, size)
     adapt(deblur_net, reblur_net, blurry[..., :64, :64], steps=2)  # loads what torch loads late
-    held = memory.in_use(blurry.device)
+    held = in_use(blurry.device)
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far becomes the size of now
     total = None if bound is None else held + bound
     plan = adapt(deblur_net, reblur_net, blurry, steps=2, keep=(), max_memory=total).plan
@@ -228,17 +228,3 @@ def test_adapt_finds_its_plan_by_the_bound() -> None:
     assert torch.equal(result.image, adapt(deblur_net, reblur_net, blurry, steps=1).image)
     with pytest.raises(AdaptError, match="max_memory: expected at least"):
         adapt(deblur_net, reblur_net, blurry, steps=1, max_memory=1)
-
-
-def test_what_is_free_holds_what_is_in_use() -> None:
-    device = torch.device("cpu")
-    free = memory.available(device)
-    assert free is None or free > memory.in_use(device) > 50 * MIB
-
-
-def test_memory_in_use_follows_what_is_taken() -> None:
-    before = memory.in_use(torch.device("cpu"))
-    with mmap.mmap(-1, 50 * MIB) as taken:  # fresh pages: a tensor may get what the process holds already
-        taken.write(b"1" * (50 * MIB))
-        found = memory.in_use(torch.device("cpu")) - before
-    assert 40 * MIB < found < 60 * MIB

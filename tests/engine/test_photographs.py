@@ -61,7 +61,8 @@ def test_folders_keep_their_shape_and_results_are_algorithm_1s(
     checkpoints.load_weights(deblur_net, weights)
     checkpoints.load_weights(reblur_net, weights.with_name("net_r_9.pth"))
     blurry = cv2.imread(str(shots / "a.png"))[..., ::-1].transpose(2, 0, 1)[None] / 255
-    expected = adapt(deblur_net, reblur_net, torch.from_numpy(blurry.copy()).float(), steps=2, lr=0.01).image
+    image = torch.from_numpy(blurry.copy()).float()
+    expected = adapt(deblur_net, reblur_net, image, steps=2, lr=0.01, channels_last=True).image
     result = cv2.imread(str(out / "a.png"))[..., ::-1]
     assert np.array_equal(result, (expected.clamp(0, 1) * 255).round()[0].permute(1, 2, 0).numpy())
 

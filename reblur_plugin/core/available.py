@@ -1,0 +1,82 @@
+"""Memory that this process holds and may hold: of the machine, of the container or batch job around it, of a GPU."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+# Of control groups of the second version (no controllers named) and of the first: limit, use, caches in memory.stat.
+_GROUP_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+
+
+def in_use(device: torch.device) -> int:
+    """Return the bytes that this process holds now: on a GPU PyTorch's, else the resident ones."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # no Linux: the most so far
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return pages * resource.getpagesize()
+
+
+def available(device: torch.device) -> int | None:
+    """Return the bytes that this process may hold without pressing others: nine tenths of what is free, and its own.
+
+    None, where the system doesn't say.
+    """
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+        return int(0.9 * (free - in_use(device))) + in_use(device)
+    found = [size for size in (_free_in_machine(), *_free_in_groups()) if size is not None]
+    return int(0.9 * min(found)) + in_use(device) if found else None
+
+
+def _free_in_machine(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    try:
+        return 1024 * _entries(meminfo)["MemAvailable"]
+    except (OSError, KeyError):
+        return None
+
+
+def _free_in_groups(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """Yield what each control group that this process is in (a container, a batch job) has left.
+
+    Read caches count as free: the system gives them up before it stops a process.
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        limit, usage, cache = _GROUP_FILES[controllers]
+        root = mounted / controllers
+        folder = root / path.lstrip("/")
+        for group in (folder, *folder.parents):
+            with suppress(OSError, ValueError, KeyError):  # no such group from here, or "max": no limit
+                free = int((group / limit).read_text()) - int((group / usage).read_text())
+                yield max(0, free + _entries(group / "memory.stat")[cache])
+            if group == root:
+                break
+
+
+def _entries(path: Path) -> dict[str, int]:
+    """Return the numbers in a file of lines such as "MemFree: 12 kB"."""
+    words = (line.replace(":", "").split() for line in path.read_text().splitlines())
+    return {name: int(value) for name, value, *_ in words}
+
+
+def in_gib(size: float) -> str:
+    """Return bytes in words."""
+    return f"{size / 2**30:.2f} GiB"

@@ -210,6 +210,17 @@ class TestPasses:
         expected = {(ResUNet, True): 1, (ResUNet, False): 1, (ReblurNet, True): with_graph, (ReblurNet, False): 1}
         assert passes == expected
 
+    @pytest.mark.parametrize("without", [{"sharp_weight": 0.0}, {"sharp_reference": "none"}], ids=str)
+    @pytest.mark.parametrize("order", ORDERS)
+    def test_without_l_sharp_no_pass_is_made_for_it(
+        self, passes: dict[tuple[type, bool], int], images: dict[str, Tensor], order: str, without: dict[str, Any]
+    ) -> None:
+        opt = options("ResUNet", order)
+        opt["train"]["reblur_opt"] |= without
+        assert "l_r_sharp" not in trained(opt, images, iterations=1).log_dict
+        with_graph = 1 if order == "simultaneous" else 2
+        assert passes == {(ResUNet, True): 1, (ReblurNet, True): with_graph, (ReblurNet, False): 1}
+
     @pytest.mark.parametrize("order", ORDERS)
     def test_m_r_gets_weight_gradient_of_its_own_loss_alone(
         self, images: dict[str, Tensor], order: str, monkeypatch: pytest.MonkeyPatch

@@ -42,7 +42,9 @@ def chosen(forms: Mapping[str, Named], names: Sequence[str] | None) -> dict[str,
     """
     for name in names or ():
         if name not in forms:
-            raise BenchError(f"--forms: expected some of {', '.join(map(repr, forms))}, got {name!r}")
+            raise BenchError(
+                f"--forms: expected some of {', '.join(map(repr, forms))}, got {name!r}; leave it out for all"
+            )
     first = next(iter(forms))
     return {name: form for name, form in forms.items() if names is None or name == first or name in names}
 

@@ -61,7 +61,7 @@ def _lent(parameters: Sequence[nn.Parameter], channels_last: bool) -> Iterator[N
 
 
 def _copies(parameters: Sequence[nn.Parameter], channels_last: bool) -> list[torch.Tensor]:
-    """Return a copy of each, made by one kernel on a GPU."""
+    """Return a copy of each, all made in one call."""
     layouts = [torch.channels_last if channels_last and p.ndim == 4 else torch.preserve_format for p in parameters]
     pairs = zip(parameters, layouts, strict=True)
     copies = [torch.empty_like(parameter, memory_format=layout) for parameter, layout in pairs]

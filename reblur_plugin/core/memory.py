@@ -25,9 +25,10 @@ from reblur_plugin.errors import ReblurError
 _COUNTED, _TIMED = 64, 128  # pixels each way of the crops that are measured
 _DEPTHS = (0, 1, 2)  # of parts that are tried for checkpointing
 _OWN = 4 * ALIGN  # own pixels of the smallest tile each way: below that nearly all is halo
-_SCRATCH = 1.25  # convolutions copy what they work on into other layouts: this much of the largest one's tensors (D35)
+# Convolutions copy what they work on into other layouts: this much of the largest one's tensors (D35).
+_SCRATCH, _SCRATCH_CHANNELS_LAST = 1.25, 3.0
 _SLACK = 64 * 2**20  # bytes for what grows with neither image nor network
-_SORTING = 64  # bytes a pixel that histogram matching takes for a channel
+_SORTING = {"skimage": 64, "torch": 128, "none": 0}  # bytes a pixel that histogram matching takes for a channel
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Costs:
         image = self._like.shape[1] * self._like.element_size() * height * width
         kept = sum(self._config.keeps(number) for number in range(self._config.steps + 1))
         held = in_use(self._like.device) + (kept + 3) * image  # the present one, and two to compare it with L^0
-        sorting = _SORTING * height * width if self._config.histogram != "none" and self._config.steps else 0
+        sorting = _SORTING[self._config.histogram] * height * width if self._config.steps else 0
         return Photograph(height, width, self._config.steps, held + self._fixed, held + sorting)
 
     @cached_property
@@ -155,7 +156,8 @@ class Costs:
             if plan == Plan():
                 raise
             return float("inf")
-        return (live.activations + _SCRATCH * live.widest) / _COUNTED**2
+        scratch = _SCRATCH_CHANNELS_LAST if self._config.channels_last else _SCRATCH
+        return (live.activations + scratch * live.widest) / _COUNTED**2
 
     def _live(self, plan: Plan) -> _LiveBytes:
         shapes = {parameter.shape for network in self._networks for parameter in network.parameters()}

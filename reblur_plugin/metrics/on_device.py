@@ -18,6 +18,7 @@ from reblur_plugin.errors import MetricError
 from reblur_plugin.metrics import lpips_metric, ssim_metric
 
 _RADIUS, _SIGMA = ssim_metric.WINDOW // 2, 1.5  # of Wang et al.
+_AT_ONCE = 1280 * 720  # pixels; LPIPS of VGG takes 2.3 GiB for so many
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
@@ -29,11 +30,20 @@ def batch(pictures: Sequence[NDArray[np.uint8]], device: torch.device | str) -> 
 def scores(images: Tensor, sharp: Tensor, type: str, **options: Any) -> Tensor | None:
     """Return a registered metric of each image, `(B,)`, or None if only its reference can compute it.
 
+    As many images are taken at once as keep the memory within a few gigabytes.
+
     Args:
         images, sharp: 8-bit RGB `(B, 3, H, W)` on one device.
         type: the metric's registered name.
         options: the other keys of its block.
     """
+    count = max(1, _AT_ONCE // images[0, 0].numel())
+    parts = [_scores(*part, type, **options) for part in zip(images.split(count), sharp.split(count), strict=True)]
+    found = [part for part in parts if part is not None]
+    return torch.cat(found) if len(found) == len(parts) else None
+
+
+def _scores(images: Tensor, sharp: Tensor, type: str, **options: Any) -> Tensor | None:
     border = options.get("crop_border", 0)
     height, width = images.shape[-2:]
     rows, columns = slice(border, height - border), slice(border, width - border)

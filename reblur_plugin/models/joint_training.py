@@ -39,7 +39,8 @@ class Part:
         is_last: whether the batch ends with it.
         output: M_D(B) with its graph, until M_D has been updated by it.
         deblurred: L without graph.
-        l_reblur, slope: L_Reblur and its gradient at L, where one pass M_R(L) serves both networks.
+        l_reblur, slope: this part's share of lambda L_Reblur and its (under fp16 scaled) gradient at L, where one pass
+            M_R(L) serves both networks.
     """
 
     blurry: Tensor
@@ -168,9 +169,11 @@ class JointlyTrainedModel(StoredModel):
 
     def _blur_term(self, part: Part) -> Tensor:
         deblurred = self._deblurred(part)
-        with self._autocast():
-            shared = self._moves_together()
-            l_blur = self._share_reblurring(part) if shared else blur_loss(self.net_r, deblurred, part.blurry)
+        if self._moves_together():
+            l_blur = self._share_reblurring(part)
+        else:
+            with self._autocast():
+                l_blur = blur_loss(self.net_r, deblurred, part.blurry)
         rho = collapse_indicator(l_blur, deblurred, part.blurry)
         self.collapse.add(rho, part.share)
         self._log(part, l_r_blur=l_blur, rho=rho)
@@ -179,7 +182,8 @@ class JointlyTrainedModel(StoredModel):
     def _share_reblurring(self, part: Part) -> Tensor:
         """Return L_Blur; leave L_Reblur, from the same pass M_R(L), and its gradient at L for M_D's turn."""
         deblurred = part.deblurred.detach().requires_grad_()
-        l_blur, l_reblur = blur_and_reblur_loss(self.net_r, deblurred, part.blurry, part.sharp)
+        with self._autocast():
+            l_blur, l_reblur = blur_and_reblur_loss(self.net_r, deblurred, part.blurry, part.sharp)
         self._log(part, l_g_reblur=l_reblur)
         weighted = self.terms.loss_weight * part.share * l_reblur
         (part.slope,) = torch.autograd.grad(self.updaters["g"].scaler.scale(weighted), deblurred, retain_graph=True)

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import copy
 import os
+import shlex
 import shutil
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -39,7 +41,7 @@ host.prepare()
 from basicsr.archs import build_network  # noqa: E402 - after host.prepare()
 from basicsr.utils import get_root_logger  # noqa: E402
 
-_COMPILERS = ("g++", "clang++", "cl")
+_COMPILERS = {"darwin": "clang++", "win32": "cl"}  # that PyTorch takes where the environment names none as CXX
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -104,9 +106,10 @@ class ReblurModel(JointlyTrainedModel):
         Raises:
             ReblurModelError: if there is no C++ compiler, which PyTorch would miss in the first iteration only.
         """
-        if not any(map(shutil.which, [os.environ.get("CXX") or "c++", *_COMPILERS])):
+        compiler = shlex.split(os.environ.get("CXX", "")) or [_COMPILERS.get(sys.platform, "g++")]
+        if not shutil.which(compiler[0]):
             raise ReblurModelError(
-                "train: compile: expected a C++ compiler, found none; install one (g++), or leave the key out"
+                f"train: compile: expected a C++ compiler, found no {compiler[0]}; install it, or leave the key out"
             )
         for label, network in (("g", self.net_g), ("r", self.net_r), ("d", self.net_d)):
             # Two gradients are taken of one graph of M_R then, and a compiled graph makes all of them each time.

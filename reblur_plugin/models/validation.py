@@ -65,10 +65,13 @@ def _batches(dataset: Any, indices: Sequence[int], size: int) -> Iterator[dict[i
     batch: dict[int, dict[str, Any]] = {}
     for index in indices:
         item = dataset[index]
-        if batch and (len(batch) == size or next(iter(batch.values()))["lq"].shape != item["lq"].shape):
+        if batch and next(iter(batch.values()))["lq"].shape != item["lq"].shape:
             yield batch
             batch = {}
         batch[index] = item
+        if len(batch) == size:  # before the next one is read, which may fail
+            yield batch
+            batch = {}
     if batch:
         yield batch
 

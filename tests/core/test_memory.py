@@ -14,6 +14,7 @@ from torch import nn
 
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
+from reblur_plugin.archs.srn_arch import SRN
 from reblur_plugin.core import memory
 from reblur_plugin.core.adapt import AdaptConfig, AdaptError, adapt
 from reblur_plugin.core.available import in_use
@@ -217,6 +218,28 @@ def test_the_bound_is_kept(bound: int) -> None:
     assert plan != Plan()
     assert peak - held <= bound * MIB
     assert peak - held > bound * MIB / 3  # and used
+
+
+def _beside_its_estimate(channels_last: bool) -> tuple[int, int]:
+    """Return a fresh process's peak when SRN adapts to a whole photograph, and what was said before."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    deblur_net, reblur_net, blurry = SRN(), ReblurNet(2), torch.rand(1, 3, 256, 448)
+    config = AdaptConfig(steps=2, keep=(), channels_last=channels_last)
+    plan = Costs(deblur_net, reblur_net, blurry, config).plan(256, 448, None)
+    Path("/proc/self/clear_refs").write_text("5")
+    adapt(deblur_net, reblur_net, blurry, config, plan=plan)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    return peak, plan.memory
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system doesn't tell peak memory")
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_estimate_is_kept_in_both_layouts(channels_last: bool) -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        peak, told = process.submit(_beside_its_estimate, channels_last).result()
+    assert told / 2 < peak <= told
 
 
 def test_adapt_finds_its_plan_by_the_bound() -> None:

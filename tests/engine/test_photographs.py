@@ -18,7 +18,7 @@ import torch
 from reblur_plugin import checkpoints, cli, deblur
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
-from reblur_plugin.core import memory
+from reblur_plugin.core import device, memory
 from reblur_plugin.core.adapt import adapt
 from reblur_plugin.engine import photographs
 
@@ -65,6 +65,18 @@ def test_folders_keep_their_shape_and_results_are_algorithm_1s(
     expected = adapt(deblur_net, reblur_net, image, steps=2, lr=0.01, channels_last=True).image
     result = cv2.imread(str(out / "a.png"))[..., ::-1]
     assert np.array_equal(result, (expected.clamp(0, 1) * 255).round()[0].permute(1, 2, 0).numpy())
+
+
+def test_the_faster_layout_is_taken(
+    tmp_path: Path, weights: Path, shots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    monkeypatch.setattr(photographs, "deblur", lambda *arguments: given.append(arguments[3]) or [])
+    assert run(monkeypatch, shots, "-o", tmp_path / "out", "--weights", weights, "--device", "cpu") == 0
+    assert (given[0].channels_last, given[0].histogram) == (True, "skimage")
+    monkeypatch.setattr(device, "device_named", lambda name: torch.device("cuda"))
+    assert run(monkeypatch, shots, "-o", tmp_path / "out", "--weights", weights) == 0
+    assert (given[1].channels_last, given[1].histogram) == (True, "torch")
 
 
 def test_without_steps_no_m_r_is_needed(

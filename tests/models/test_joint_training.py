@@ -25,6 +25,7 @@ from reblur_plugin.errors import ReblurError
 host.prepare()
 reblur_plugin.register()
 
+from reblur_plugin.models import joint_training  # noqa: E402 - after host.prepare()
 from reblur_plugin.models.reblur_model import ReblurModel  # noqa: E402 - after host.prepare()
 
 ORDERS = ["reblur_first", "deblur_first", "simultaneous"]
@@ -163,6 +164,33 @@ class TestAgainstThePlainStep:
             assert any(not torch.equal(*pair) for pair in zip(found[a], found[b], strict=True))
 
 
+class TestSharedPass:
+    def test_a_loss_that_is_not_finite_is_noticed(
+        self, images: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shared = joint_training.blur_and_reblur_loss
+        monkeypatch.setattr(
+            joint_training, "blur_and_reblur_loss", lambda *given: (shared(*given)[0], shared(*given)[1] * torch.nan)
+        )
+        monkeypatch.setattr(torch.optim.SGD, "step", lambda self, closure=None: None)  # weights stay finite
+        model = trained(options("ResUNet", "simultaneous"), images, iterations=1)
+        with pytest.raises(ReblurError, match="loss: expected finite numbers, got nan or infinity since iteration 1"):
+            model.check()
+
+    def test_gradients_are_taken_outside_autocast(
+        self, images: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        enabled = []
+        gradient = torch.autograd.grad
+        monkeypatch.setattr(
+            torch.autograd,
+            "grad",
+            lambda *given, **named: (enabled.append(torch.is_autocast_enabled("cpu")), gradient(*given, **named))[1],
+        )
+        trained(options("ResUNet", "simultaneous", amp="bf16"), images, iterations=1)
+        assert enabled == [False]
+
+
 class TestMixedPrecision:
     @pytest.mark.parametrize("order", ORDERS)
     def test_bf16_weights_are_equal_bit_for_bit(self, name: str, order: str, images: dict[str, Tensor]) -> None:
@@ -288,11 +316,14 @@ class TestCompiled:
 
     def test_without_a_compiler_it_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("shutil.which", lambda name: None)
-        with pytest.raises(ReblurError, match=r"train: compile: expected a C\+\+ compiler, found none; install one"):
+        monkeypatch.setenv("CXX", "my-c++ -O1")
+        with pytest.raises(ReblurError, match=r"train: compile: expected a C\+\+ compiler, found no my-c\+\+; install"):
             ReblurModel(options("ResUNet", "reblur_first", compile=True))
-        monkeypatch.setenv("CXX", "my-c++")
         monkeypatch.setattr("shutil.which", lambda name: "there" if name == "my-c++" else None)
         ReblurModel(options("ResUNet", "reblur_first", compile=True))
+        monkeypatch.delenv("CXX")
+        with pytest.raises(ReblurError, match="train: compile: expected a C"):  # PyTorch looks for the usual one alone
+            ReblurModel(options("ResUNet", "reblur_first", compile=True))
 
     def test_names_of_weights_stay(self) -> None:
         compiled = ReblurModel(options("ResUNet", "reblur_first", compile=True))

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import reblur_plugin
-from reblur_plugin.metrics import lpips_metric
+from reblur_plugin.metrics import lpips_metric, on_device
 from reblur_plugin.models import scoring
 from reblur_plugin.models.scoring import Pair, scored
 
@@ -81,6 +81,19 @@ class TestInBatches:
             assert list(values) == list(METRICS)
         assert len({round(values[name], 4) for values in found for name in METRICS}) == 9
 
+    @pytest.mark.parametrize(("pixels", "sizes"), [(3 * 40 * 52, [3]), (2 * 40 * 52, [2, 1]), (1, [1, 1, 1])])
+    def test_large_pictures_come_in_smaller_batches(
+        self, pairs: list[Pair], references: list[str], monkeypatch: pytest.MonkeyPatch, pixels: int, sizes: list[int]
+    ) -> None:
+        found = []
+        psnr = on_device.psnr
+        monkeypatch.setattr(on_device, "psnr", lambda *images: (found.append(len(images[0])), psnr(*images))[1])
+        monkeypatch.setattr(on_device, "_AT_ONCE", pixels)
+        (expected, *others), metrics = one_by_one(pairs, METRICS), {"psnr": METRICS["psnr"]}
+        values = scored(pairs, metrics)
+        assert found == sizes
+        assert [value["psnr"] for value in values] == pytest.approx([value["psnr"] for value in (expected, *others)])
+
     def test_what_only_the_reference_knows_is_left_to_it(self, pairs: list[Pair], references: list[str]) -> None:
         metrics = {"psnr": METRICS["psnr"] | {"test_y_channel": True}}
         assert scored(pairs, metrics) == one_by_one(pairs, metrics)
@@ -111,6 +124,10 @@ class TestInBatches:
             [values["psnr"] for values in one_by_one([pairs[0], pairs[2]], METRICS)]
         )
         assert references == ["reblur_niqe"] * 3
+
+
+def test_gpus_are_what_is_fast() -> None:
+    assert [scoring._is_fast(torch.device(name)) for name in ("cuda", "cuda:1", "cpu")] == [True, True, False]
 
 
 def test_on_a_cpu_the_references_compute(pairs: list[Pair]) -> None:

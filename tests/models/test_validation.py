@@ -18,6 +18,7 @@ from torch import Tensor
 
 import reblur_plugin
 from reblur_plugin.errors import MetricError
+from reblur_plugin.models import validation
 from reblur_plugin.models.journal import Entry, Journal
 from reblur_plugin.models.scores import Scores, stage_after
 from reblur_plugin.models.scoring import try_metrics
@@ -232,6 +233,29 @@ class TestBatches:
             stages = {stage: values["psnr"] for stage, values in scores.images[f"SEQ/{i}"].items()}
             assert stages == pytest.approx({"blurry": psnr(BLURRY + i), "deblurred": psnr(100 + i)})
             assert cv2.imread(str(tmp_path / "pictures" / "first" / "SEQ" / f"{i}.png"))[0, 0, 0] == 100 + i
+
+    def test_what_has_been_read_is_scored_before_the_next_one_fails(
+        self, opt: dict[str, Any], passes: list[int], images: Images
+    ) -> None:
+        images[3].clear()
+        opt["val"]["batch_size"] = 2
+        with pytest.raises(KeyError, match="lq"):
+            validate(Model(opt), images, "x", None, False)
+        assert passes == [2]
+        opt["val"]["batch_size"] = 1
+        with pytest.raises(KeyError, match="lq"):
+            validate(Model(opt), images, "x", None, False)
+        assert passes == [2, 1, 1, 1]
+
+    def test_metrics_go_where_the_model_is(
+        self, opt: dict[str, Any], images: Images, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        devices = []
+        scored = validation.scored
+        monkeypatch.setattr(validation, "scored", lambda *given: (devices.append(given[2]), scored(*given))[1])
+        model = Model(opt)
+        validate(model, images, "x", None, False)
+        assert {id(device) for device in devices} == {id(model.device)}
 
     def test_images_adapt_one_by_one(
         self, opt: dict[str, Any], images: Images, monkeypatch: pytest.MonkeyPatch

@@ -28,9 +28,24 @@ def main() -> int:
     )
     parser.add_argument("--amp", choices=("none", "bf16", "auto"), default="none", help="faster, less exact (none)")
     parser.add_argument("--device", default="auto", help="cuda, cpu, ...; auto takes a GPU if there is one")
-    parser.add_argument("--suffix", default="", help="put behind the names of the results")
+    parser.add_argument("--suffix", type=_suffix, default="", help="put behind the names of the results")
     parser.add_argument("--compare", action="store_true", help="write a picture of all stages beside each result")
-    parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--overwrite",
+        action="store_const",
+        dest="existing",
+        const="overwrite",
+        default="refuse",
+        help="replace results that are there already",
+    )
+    existing.add_argument(
+        "--skip-existing",
+        action="store_const",
+        dest="existing",
+        const="skip",
+        help="leave out photographs whose results are there already: goes on after an interruption",
+    )
     parser.add_argument("--import", dest="modules", nargs="+", default=[], metavar="MODULE", help="your own networks")
     arguments = parser.parse_args()
     cli.import_modules(arguments.modules)
@@ -39,7 +54,9 @@ def main() -> int:
     from reblur_plugin.core.device import device_named
     from reblur_plugin.engine import photographs
 
-    jobs = photographs.find_jobs(arguments.inputs, arguments.out, arguments.suffix, arguments.overwrite)
+    jobs = photographs.find_jobs(
+        arguments.inputs, arguments.out, arguments.suffix, arguments.existing, arguments.compare
+    )
     device = device_named(arguments.device)
     config = AdaptConfig(
         steps=arguments.steps,
@@ -51,10 +68,16 @@ def main() -> int:
         max_memory=arguments.max_memory,
     )
     networks = photographs.load_networks(arguments.weights, arguments.reblur_weights, config.steps > 0)
-    failures = photographs.deblur(jobs, *networks, config, device, arguments.compare)
+    failures = photographs.deblur(jobs, *networks, config, device)
     for failure in failures:
         sys.stderr.write(f"error: {failure}\n")
     return 1 if failures else 0
+
+
+def _suffix(word: str) -> str:
+    if Path(word).name != word:
+        raise argparse.ArgumentTypeError(f"expected letters behind a name such as _sharp, got {word!r}")
+    return word
 
 
 def _size(word: str) -> int:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Sets up what is missing, then measures everything in one go: scripts/benchmark.sh [cpu | cuda] [NAME] [arguments]
+# (arguments that all four commands take: --quick, --repeats N, --threads N)
 # JSON goes to docs/benchmarks/NAME_*.json; NAME is the GPU's, or cpu1: one thread, so that other jobs disturb little.
 # docs/performance.md says what the numbers should be.
 set -euo pipefail

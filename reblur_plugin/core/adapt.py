@@ -24,6 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from reblur_plugin.core.available import give_back
 from reblur_plugin.core.borrow import bare, borrowed
 from reblur_plugin.core.checkpointing import checkpointed
 from reblur_plugin.core.choices import AdaptConfig, AdaptError, Amp
@@ -166,6 +167,8 @@ def adapted_from(
             passes = Passes(deblur_net, reblur_net, blurry, tiles, dtype, tick or (lambda: None))
             initial, final, steps = _optimise(passes, parameters, config)
             weights = [parameter.data for parameter in parameters]
+    if config.max_memory is not None:
+        give_back()  # before histogram matching takes its own
     return Adaptation(_result(final, initial, steps, config), initial, steps, config, plan), weights
 
 
@@ -259,6 +262,8 @@ def _astray(steps: Sequence[AdaptStep], config: AdaptConfig) -> str | None:
 
 
 def _check_image(blurry: Tensor) -> None:
+    if not isinstance(blurry, Tensor):
+        raise AdaptError(f"blurry: expected a torch.Tensor (1, C, H, W), got {type(blurry).__name__}")
     if blurry.ndim != 4 or blurry.shape[0] != 1:
         raise AdaptError(
             f"blurry: expected one image (1, C, H, W), got {tuple(blurry.shape)}; "
@@ -266,6 +271,8 @@ def _check_image(blurry: Tensor) -> None:
         )
     if not blurry.is_floating_point():
         raise AdaptError(f"blurry: expected floats in [0, 1], got {blurry.dtype}; divide 8-bit values by 255")
+    if not blurry.numel():
+        raise AdaptError(f"blurry: expected at least one pixel, got {tuple(blurry.shape)}")
     if not torch.isfinite(blurry).all():
         raise AdaptError("blurry: expected finite values, got nan or infinity")
 

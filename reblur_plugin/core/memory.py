@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from reblur_plugin.core.adapt import Adaptation, adapt
-from reblur_plugin.core.available import in_gib, in_use
+from reblur_plugin.core.available import give_back, in_gib, in_use
 from reblur_plugin.core.borrow import bare, borrowed
 from reblur_plugin.core.choices import AdaptConfig, AdaptError
 from reblur_plugin.core.objectives import finest
@@ -26,7 +26,7 @@ _COUNTED, _TIMED = 64, 128  # pixels each way of the crops that are measured
 _DEPTHS = (0, 1, 2)  # of parts that are tried for checkpointing
 _OWN = 4 * ALIGN  # own pixels of the smallest tile each way: below that nearly all is halo
 # Convolutions copy what they work on into other layouts: this much of the largest one's tensors (D35).
-_SCRATCH, _SCRATCH_CHANNELS_LAST = 1.25, 3.0
+_SCRATCH, _SCRATCH_CHANNELS_LAST = 1.25, 4.0
 _SLACK = 64 * 2**20  # bytes for what grows with neither image nor network
 _SORTING = {"skimage": 64, "torch": 128, "none": 0}  # bytes a pixel that histogram matching takes for a channel
 
@@ -72,6 +72,7 @@ class Costs:
         self._networks = bare(deblur_net), bare(reblur_net)
         self._like = like
         self._config = config
+        self._plans: dict[tuple[int, int, int | None], Plan] = {}
         self._single = replace(
             config, steps=min(config.steps, 1), histogram="none", keep="all", max_change=None, max_memory=None
         )
@@ -86,7 +87,13 @@ class Costs:
         Raises:
             AdaptError: if nothing fits; the message names the least that works.
         """
+        if (height, width, max_memory) not in self._plans:  # a size has one plan, whatever came before it
+            self._plans[height, width, max_memory] = self._planned(height, width, max_memory)
+        return self._plans[height, width, max_memory]
+
+    def _planned(self, height: int, width: int, max_memory: int | None) -> Plan:
         plain = self.plain  # measured first: what its run leaves in the process counts as in use
+        give_back()
         photograph = self._photograph(height, width)
         whole = photograph.planned(plain, None)
         if max_memory is None or whole.memory <= max_memory:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from reblur_plugin.core.adapt import Adaptation, adapted_from, chosen_names
 from reblur_plugin.core.borrow import bare
 from reblur_plugin.core.choices import AdaptConfig, AdaptError
+from reblur_plugin.core.memory import Costs
 from reblur_plugin.core.plan import Plan
 
 
@@ -49,9 +50,14 @@ class Adapter:
         self.config = config or AdaptConfig(**choices)
         self.decay = decay
         self._adapted: list[Tensor] | None = None
+        self._costs: Costs | None = None  # of frames within a bound of memory, measured once
 
     def __call__(self, blurry: Tensor, plan: Plan | None = None, tick: Callable[[], None] | None = None) -> Adaptation:
         """Return `adapt`'s result for the next frame. After one that went astray the next begins anew."""
+        if plan is None and self.config.max_memory is not None:
+            self._costs = self._costs or Costs(self.deblur_net, self.reblur_net, blurry, self.config)
+            height, width = blurry.shape[-2:]
+            plan = self._costs.plan(height, width, self.config.max_memory)
         start = None
         if self._adapted is not None:
             weights = dict(bare(self.deblur_net).named_parameters())

@@ -17,11 +17,14 @@ _CHANCE, _SEED = "chance", "chance_seed"
 
 
 def draw_chance(rng: np.random.Generator) -> dict[str, Any]:
-    """Return what `augment.augment_nah` would draw: flips, order of channels, saturation, sigma, seed of the noise."""
+    """Return what `augment.augment_nah` would draw: flips, order of channels, saturation, sigma, seed of the noise.
+
+    The seed is text, so that it isn't collated into a tensor, from which a GPU would have to be asked for it.
+    """
     flips, order = rng.random(3) < 0.5, rng.permutation(3)
     saturation, sigma = rng.uniform(0.5, 1.5), abs(rng.standard_normal()) * 2 / 255
     numbers = [*flips.astype(float), *order.astype(float), saturation, sigma]
-    return {_CHANCE: torch.tensor(numbers, dtype=torch.float64), _SEED: int(rng.integers(2**63))}
+    return {_CHANCE: torch.tensor(numbers, dtype=torch.float64), _SEED: str(rng.integers(2**63))}
 
 
 def augment_batch(batch: Batch, name: str) -> Batch:
@@ -42,7 +45,7 @@ def augment_batch(batch: Batch, name: str) -> Batch:
     images = images.to(torch.float32) / 255
     if name == "nah":
         images = _saturate(images, chance[:, 6].reshape(-1, 1, 1, 1))
-        noise = _noise(batch["lq"].shape, batch[_SEED].tolist(), batch["lq"].device)
+        noise = _noise(batch["lq"].shape, list(map(int, batch[_SEED])), batch["lq"].device)
         images[0] = (images[0] + noise * chance[:, 7].reshape(-1, 1, 1, 1)).clamp_(0, 1)
     return rest | {"lq": images[0], "gt": images[1]}
 

@@ -18,6 +18,7 @@ from reblur_plugin.data.images import SUFFIXES, ImageError, Pixels, to_float, to
 from reblur_plugin.files import whole_file
 
 _TIFF = (".tif", ".tiff")
+_TIFF_COMPRESSIONS = (1, 8, 32773, 32946)  # none, deflate, packbits, deflate's older number
 _ORIENTATION = 0x0112  # EXIF tag
 _QUALITY = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95], ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
 _QUALITY |= {".webp": [cv2.IMWRITE_WEBP_QUALITY, 101]}  # above 100: lossless
@@ -50,9 +51,13 @@ class Photograph:
             raise ImageError(f"{path}: expected a photograph, but it can't be read ({error.strerror})") from error
         if path.suffix.lower() not in SUFFIXES:
             raise ImageError(f"{path}: expected one of {', '.join(SUFFIXES)}, got {path.suffix!r}")
-        photograph = _decode_tiff(encoded) if path.suffix.lower() in _TIFF else _decode(encoded)
+        photograph, reason = None, ""
+        try:
+            photograph = _decode_tiff(encoded) if path.suffix.lower() in _TIFF else _decode(encoded)
+        except Exception as error:  # decoders raise whatever a damaged file leads them to
+            reason = f" ({error})"
         if photograph is None:
-            raise ImageError(f"{path}: expected a photograph, got an empty, damaged or unknown file")
+            raise ImageError(f"{path}: expected a photograph, got an empty, damaged or unknown file{reason}")
         return photograph
 
     def rgb(self) -> Tensor:
@@ -118,10 +123,9 @@ class Photograph:
 
 
 def _decode(encoded: bytes) -> Photograph | None:
-    try:
-        read = cv2.imdecodeWithMetadata(np.frombuffer(encoded, dtype=np.uint8), flags=cv2.IMREAD_UNCHANGED)
-    except cv2.error:
+    if not encoded:
         return None
+    read = cv2.imdecodeWithMetadata(np.frombuffer(encoded, dtype=np.uint8), flags=cv2.IMREAD_UNCHANGED)
     pixels, kinds, notes = read[:3]
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         return None
@@ -133,12 +137,11 @@ def _decode(encoded: bytes) -> Photograph | None:
 
 
 def _decode_tiff(encoded: bytes) -> Photograph | None:
-    try:
-        with tifffile.TiffFile(io.BytesIO(encoded)) as file:
-            page: Any = file.pages[0]
-            pixels, tags = page.asarray(), {tag.code: tag.value for tag in page.tags}
-    except (tifffile.TiffFileError, ValueError, IndexError, RuntimeError):
-        return None
+    with tifffile.TiffFile(io.BytesIO(encoded)) as file:
+        page: Any = file.pages[0]
+        if page.compression not in _TIFF_COMPRESSIONS:
+            raise ValueError(f"compression {page.compression.name}; none, deflate and packbits are known")
+        pixels, tags = page.asarray(), {tag.code: tag.value for tag in page.tags}
     if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (2, 3):
         return None
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
@@ -156,12 +159,12 @@ def _upright(exif: bytes | None) -> tuple[int, bytes | None]:
     notes = Image.Exif()
     try:
         notes.load(exif)
-    except (SyntaxError, ValueError, OSError):  # notes that nobody can read
+        orientation = notes.get(_ORIENTATION, 1)
+        if orientation != 1:
+            notes[_ORIENTATION] = 1
+            exif = notes.tobytes().removeprefix(b"Exif\0\0")
+    except Exception:  # notes that nobody can read raise whatever; the picture is what matters
         return 1, None
-    orientation = notes.get(_ORIENTATION, 1)
-    if orientation != 1:
-        notes[_ORIENTATION] = 1
-        exif = notes.tobytes().removeprefix(b"Exif\0\0")
     return orientation, exif
 
 

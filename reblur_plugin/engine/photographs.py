@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -23,44 +24,64 @@ from reblur_plugin.data.photograph import Photograph
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.models.pictures import comparison
 
+Existing = Literal["refuse", "overwrite", "skip"]
+
 
 @dataclass(frozen=True)
 class Job:
-    """One photograph to read and where its result goes."""
+    """One photograph to read and where its result goes, and the picture of its stages if one is wanted."""
 
     source: Path
     target: Path
+    comparison: Path | None = None
 
 
-def find_jobs(inputs: Sequence[Path], out: Path, suffix: str, overwrite: bool) -> list[Job]:
-    """Return what is to be done for files and folders (with their sub-folders); nothing is read or written.
+def find_jobs(
+    inputs: Sequence[Path], out: Path, suffix: str = "", existing: Existing = "refuse", with_comparison: bool = False
+) -> list[Job]:
+    """Return what is to be done for files and folders (with their sub-folders, but `out`); nothing is read or written.
 
-    Results keep name, sub-folder and format; `suffix` is put behind the name.
+    Results keep name, sub-folder and format; `suffix` is put behind the name. Results that are `existing` can be
+    refused, overwritten (never a source) or skipped.
 
     Raises:
-        ImageError: if an input is missing, a folder holds no photographs, or a result exists already (or would go over
-            its source).
+        ImageError: if an input is missing, a folder holds no photographs, or two results have the same name.
     """
-    jobs: dict[Path, Job] = {}
+    jobs: list[Job] = []
+    taken: dict[Path, Path] = {}
     for given in inputs:
-        for source, relative in _photographs(given):
+        for source, relative in _photographs(given, out):
             target = out / relative.with_name(f"{relative.stem}{suffix}{relative.suffix}")
-            if target in jobs:
-                raise ImageError(f"{source}: its result {target} is also that of {jobs[target].source}; rename one")
-            if target.exists() and (not overwrite or target.samefile(source)):
-                raise ImageError(f"{target}: is there already; give another -o, or --overwrite if it isn't the source")
-            jobs[target] = Job(source, target)
-    return list(jobs.values())
+            picture = target.with_name(f"{target.stem}_comparison.png") if with_comparison else None
+            if target.exists() and existing == "skip":
+                continue
+            for path in filter(None, (target, picture)):
+                if path in taken:
+                    raise ImageError(f"{source}: its result {path} is also that of {taken[path]}; rename one")
+                if path.exists() and (existing != "overwrite" or path.samefile(source)):
+                    raise ImageError(
+                        f"{path}: is there already; give another -o, --skip-existing to go on with the rest, or "
+                        "--overwrite if it isn't the source"
+                    )
+                taken[path] = source
+            jobs.append(Job(source, target, picture))
+    return jobs
 
 
-def _photographs(given: Path) -> Iterator[tuple[Path, Path]]:
+def _photographs(given: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     if given.is_file():
         yield given, Path(given.name)
         return
     if not given.is_dir():
         raise ImageError(f"{given}: no such file or folder")
+    results = out.resolve()
+    is_inside = given.resolve() in results.parents  # what an earlier run made isn't a source
     found = sorted(
-        path for path in given.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        path
+        for path in given.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and not (is_inside and results in path.resolve().parents)
     )
     if not found:
         raise ImageError(f"{given}: expected photographs ({', '.join(SUFFIXES)}), found none")
@@ -89,12 +110,7 @@ def load_networks(weights: Path, reblur_weights: Path | None, adapted: bool) -> 
 
 
 def deblur(
-    jobs: Sequence[Job],
-    deblur_net: nn.Module,
-    reblur_net: nn.Module | None,
-    config: AdaptConfig,
-    device: torch.device,
-    with_comparison: bool,
+    jobs: Sequence[Job], deblur_net: nn.Module, reblur_net: nn.Module | None, config: AdaptConfig, device: torch.device
 ) -> list[str]:
     """Write the results; return a sentence for each photograph that failed, after all others are done.
 
@@ -105,27 +121,33 @@ def deblur(
     failures = []
     for job in tqdm(jobs, unit="photograph", disable=None if len(jobs) > 1 else True):
         try:
-            photograph = Photograph.load(job.source)
-            blurry = photograph.rgb().to(device)
-            height, width = photograph.pixels.shape[:2]
-            plan = costs.plan(height, width, config.max_memory or available(device))
-            adaptation = _adapt(job.source.name, *networks, blurry, config, plan)
-            if adaptation.fallback:
-                _say(f"{job.source}: not adapted, {adaptation.fallback}")
-            photograph.with_rgb(adaptation.image).save(job.target)
-            if with_comparison:
-                stages = {"blurry": blurry, "deblurred": adaptation.initial, "adapted": adaptation.image}
-                pictures = {
-                    name: to_uint8(image) for name, image in stages.items() if name != "adapted" or config.steps
-                }
-                write_image(job.target.with_name(f"{job.target.stem}_comparison.png"), comparison(pictures))
+            _deblur(job, *networks, config, costs, device)
         except ReblurError as error:
             failures.append(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
         except torch.OutOfMemoryError:
             failures.append(
                 f"{job.source}: the GPU's memory is full; give --max-memory less than it has, or --device cpu"
             )
+        except Exception as error:  # whatever one photograph leads to, the others are done
+            failures.append(f"{job.source}: {type(error).__name__}: {error}")
     return failures
+
+
+def _deblur(
+    job: Job, deblur_net: nn.Module, reblur_net: nn.Module, config: AdaptConfig, costs: Costs, device: torch.device
+) -> None:
+    photograph = Photograph.load(job.source)
+    blurry = photograph.rgb().to(device)
+    height, width = photograph.pixels.shape[:2]
+    plan = costs.plan(height, width, config.max_memory or available(device))
+    adaptation = _adapt(job.source.name, deblur_net, reblur_net, blurry, config, plan)
+    if adaptation.fallback:
+        _say(f"{job.source}: not adapted, {adaptation.fallback}")
+    photograph.with_rgb(adaptation.image).save(job.target)
+    if job.comparison:
+        stages = {"blurry": blurry, "deblurred": adaptation.initial, "adapted": adaptation.image}
+        pictures = {name: to_uint8(image) for name, image in stages.items() if name != "adapted" or config.steps}
+        write_image(job.comparison, comparison(pictures))
 
 
 def _adapt(

@@ -62,7 +62,9 @@ def test(options: Options, root: Path, launcher: str = "none") -> bool:
         for dataset in datasets:
             try_metrics(dataset, opt)
     if isinstance(model, ReblurModel):
-        model.deblur(datasets[0][0]["lq"][None, :, :_TRIAL, :_TRIAL])
+        first = datasets[0][0]["lq"][None]
+        model.deblur(first[..., :_TRIAL, :_TRIAL])
+        model.plan(first)
     identity = _identity(options, datasets, model.device) if opt["rank"] == 0 else {}
     different = journal.differences(identity)
     older = Path(opt["path"]["results_root"]).exists()

@@ -30,6 +30,7 @@ from reblur_plugin.core.adapt import Adaptation, AdaptConfig, adapt
 from reblur_plugin.core.device import has_fast_bf16
 from reblur_plugin.core.memory import Costs
 from reblur_plugin.core.objectives import finest
+from reblur_plugin.core.plan import Plan
 from reblur_plugin.models.criteria import Criteria, built
 from reblur_plugin.models.joint_training import JointlyTrainedModel
 from reblur_plugin.models.updater import ReblurModelError, Updater
@@ -258,14 +259,25 @@ class ReblurModel(JointlyTrainedModel):
     def adapt(self, blurry: Tensor) -> Adaptation:
         """Return Algorithm 1's result by the choices of `val: tta`."""
         assert self.tta is not None
-        networks, blurry = (self.tested_net, self.get_bare_model(self.net_r)), blurry.to(self.device)
+        blurry = blurry.to(self.device)
+        plan = self.plan(blurry)
         with self._uncompiled():
-            plan = None
-            if self.tta.max_memory is not None:
-                self.costs = self.costs or Costs(*networks, blurry[..., :1, :1], self.tta)
-                height, width = blurry.shape[-2:]
-                plan = self.costs.plan(height, width, self.tta.max_memory)
-            return adapt(*networks, blurry, self.tta, plan=plan)
+            return adapt(self.tested_net, self.get_bare_model(self.net_r), blurry, self.tta, plan=plan)
+
+    def plan(self, blurry: Tensor) -> Plan | None:
+        """Return how a photograph adapts within `val: tta: max_memory`; None, if nothing adapts or there is no bound.
+
+        Raises:
+            AdaptError: if nothing fits.
+        """
+        if self.tta is None or self.tta.max_memory is None:
+            return None
+        with self._uncompiled():
+            if self.costs is None:
+                like = blurry[..., :1, :1].to(self.device)
+                self.costs = Costs(self.tested_net, self.get_bare_model(self.net_r), like, self.tta)
+            height, width = blurry.shape[-2:]
+            return self.costs.plan(height, width, self.tta.max_memory)
 
     def test(self) -> None:
         """Deblur the fed batch: BasicSR's call; the result is `self.output`."""

@@ -66,7 +66,11 @@ class Updater:
         torch.autograd.backward(images, gradients, inputs=self.parameters)
 
     def step(self) -> None:
-        """Clip the gradient and update the weights. Never waits for the device."""
+        """Clip the gradient and update the weights.
+
+        Doesn't wait for the device, but under fp16 with an optimiser that isn't `fused`: PyTorch's scaler asks there
+        whether to leave the step out.
+        """
         scaled = self.scaler.is_enabled()
         if self.clip or scaled:
             self.scaler.unscale_(self.optimizer)

@@ -747,6 +747,8 @@ class TestAlgorithm1Refusals:
     @pytest.mark.parametrize(
         ("image", "message"),
         [
+            ([[0.5]], r"blurry: expected a torch.Tensor \(1, C, H, W\), got list"),
+            (torch.zeros(1, 1, 0, 2), r"blurry: expected at least one pixel, got \(1, 1, 0, 2\)"),
             (torch.zeros(2, 1, 1, 2), r"blurry: expected one image \(1, C, H, W\), got \(2, 1, 1, 2\).*once for each"),
             (torch.zeros(1, 1, 2), r"blurry: expected one image \(1, C, H, W\), got \(1, 1, 2\)"),
             (torch.zeros(1, 1, 1, 2, dtype=torch.uint8), r"blurry: expected floats.*got torch.uint8; divide.*by 255"),

@@ -181,6 +181,15 @@ class TestCosts:
         costs._like = torch.zeros(1, 3, 1, 1)
         assert costs.checkpointed.plan.deblur_depth != 1
 
+    def test_a_size_has_one_plan_whatever_came_before(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        costs = Costs(ResUNet(1, (4, 4, 4)), ReblurNet(1, 4), torch.zeros(1, 3, 1, 1), AdaptConfig())
+        monkeypatch.setattr(memory, "in_use", lambda device: 0)
+        plan = costs.plan(400, 400, 100 * MIB)
+        monkeypatch.setattr(memory, "in_use", lambda device: 2**40)
+        assert costs.plan(400, 400, 100 * MIB) is plan
+        with pytest.raises(AdaptError, match="max_memory"):
+            costs.plan(400, 401, 100 * MIB)
+
     def test_networks_and_chance_are_left_alone(self) -> None:
         deblur_net, reblur_net = ResUNet(1, (4, 4, 4)).train(), ReblurNet(1, 4).train()
         before = [weight.detach().clone() for weight in deblur_net.parameters()]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from reblur_plugin.core import video
 from reblur_plugin.core.adapt import AdaptConfig, AdaptError, adapt
 from reblur_plugin.core.video import Adapter
 
@@ -88,3 +89,19 @@ def test_refuses_another_decay(decay: Any) -> None:
 def test_refuses_config_and_choices_together() -> None:
     with pytest.raises(AdaptError, match=r"Adapter: give either config or single choices, got both \(steps\)"):
         Adapter(Gain(1.0), Gain(1.25), AdaptConfig(), steps=3)
+
+
+def test_costs_are_measured_once_for_all_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+
+    class Counted(video.Costs):
+        def __init__(self, *given: Any) -> None:
+            measured.append(1)
+            super().__init__(*given)
+
+    monkeypatch.setattr(video, "Costs", Counted)
+    adapter = Adapter(nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1), steps=1, max_memory=2**40)
+    plans = [adapter(torch.rand(1, 3, 20, 24)).plan for _ in range(3)]
+    assert measured == [1]
+    assert plans[0] is plans[1] is plans[2]
+    assert plans[0].memory > 0

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from reblur_plugin import checkpoints, cli, deblur
@@ -99,6 +100,58 @@ def test_one_bad_file_is_told_at_the_end_and_the_others_are_done(
     assert {path.name for path in (tmp_path / "out").rglob("*.png")} == {"a.png", "b.png"}
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert errors == [f"error: {shots}/a1.png: expected a photograph, got an empty, damaged or unknown file"]
+
+
+def test_whatever_one_photograph_leads_to_the_others_are_done(
+    tmp_path: Path, weights: Path, shots: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tifffile.imwrite(
+        shots / "a2.tif", np.random.default_rng(0).integers(0, 9, (50, 50, 3), np.uint8), compression="zlib"
+    )
+    whole = (shots / "a2.tif").read_bytes()
+    (shots / "a2.tif").write_bytes(whole[: len(whole) // 2])
+    cv2.imwrite(str(shots / "a3.tif"), np.zeros((5, 5, 3), dtype=np.uint8))  # OpenCV's usual compression
+    adapt = photographs.adapt
+
+    def failing(deblur_net: Any, reblur_net: Any, blurry: torch.Tensor, *rest: Any, **named: Any) -> Any:
+        if blurry.shape[-1] == 9:
+            raise RuntimeError("not enough memory")
+        return adapt(deblur_net, reblur_net, blurry, *rest, **named)
+
+    monkeypatch.setattr(photographs, "adapt", failing)
+    cv2.imwrite(str(shots / "a4.png"), np.zeros((9, 9, 3), dtype=np.uint8))
+    assert run(monkeypatch, shots, "-o", tmp_path / "out", "--weights", weights, "--steps", 1) == 1
+    assert {path.name for path in (tmp_path / "out").rglob("*.*")} == {"a.png", "b.png"}
+    damaged, packed, full = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert damaged.startswith(f"error: {shots}/a2.tif: expected a photograph, got an empty, damaged or unknown file (")
+    assert packed.endswith("unknown file (compression LZW; none, deflate and packbits are known)")
+    assert full == f"error: {shots}/a4.png: RuntimeError: not enough memory"
+
+
+def test_an_interrupted_run_goes_on(
+    tmp_path: Path, weights: Path, shots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    (out / "trip").mkdir(parents=True)
+    (out / "trip" / "b.png").write_bytes(b"done")
+    words = (shots, "-o", out, "--weights", weights, "--steps", 1)
+    assert run(monkeypatch, *words) == 1
+    assert not (out / "a.png").exists()
+    assert run(monkeypatch, *words, "--skip-existing") == 0
+    assert (out / "a.png").is_file()
+    assert (out / "trip" / "b.png").read_bytes() == b"done"
+
+
+def test_results_inside_the_input_are_no_sources(
+    tmp_path: Path, weights: Path, shots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        words = (shots, "-o", shots / "sharp", "--weights", weights, "--steps", 1, "--overwrite")
+        assert run(monkeypatch, *words) == 0
+    found = {path.relative_to(shots).as_posix() for path in (shots / "sharp").rglob("*.*")}
+    assert found == {"sharp/a.png", "sharp/trip/b.png"}
+    assert run(monkeypatch, shots / "trip", "-o", shots / "trip", "--weights", weights, "--suffix", "_1") == 0
+    assert (shots / "trip" / "b_1.png").is_file()
 
 
 @pytest.mark.parametrize(
@@ -262,6 +315,26 @@ class TestRefusals:
 
         monkeypatch.setattr(photographs, "adapt", full)
         assert "a.png: the GPU's memory is full; give --max-memory less than it has" in message(shots / "a.png")
+
+    def test_a_comparison_is_not_replaced_either(self, message: Any, tmp_path: Path, shots: Path) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "a_comparison.png").write_bytes(b"mine")
+        assert "out/a_comparison.png: is there already" in message(shots / "a.png", "--compare")
+        assert (tmp_path / "out" / "a_comparison.png").read_bytes() == b"mine"
+        cv2.imwrite(str(shots / "c.jpg"), np.zeros((4, 4, 3), dtype=np.uint8))
+        cv2.imwrite(str(shots / "c.png"), np.zeros((4, 4, 3), dtype=np.uint8))
+        assert "c_comparison.png is also that of" in message(shots / "c.jpg", shots / "c.png", "--compare")
+
+    @pytest.mark.parametrize("suffix", ["/x", "../x", "a/b"])
+    def test_a_suffix_that_leads_elsewhere(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], suffix: str
+    ) -> None:
+        with pytest.raises(SystemExit):
+            run(monkeypatch, "a.png", "-o", "out", "--weights", "w.pth", "--suffix", suffix)
+        assert (
+            f"argument --suffix: expected letters behind a name such as _sharp, got '{suffix}'"
+            in capsys.readouterr().err
+        )
 
     def test_two_sources_of_one_result(self, message: Any, tmp_path: Path, shots: Path) -> None:
         cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 3), dtype=np.uint8))

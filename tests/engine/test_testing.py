@@ -20,6 +20,7 @@ import yaml
 from reblur_plugin import checkpoints
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
+from reblur_plugin.core.choices import AdaptError
 from reblur_plugin.data.images import write_image
 from reblur_plugin.engine import testing
 from reblur_plugin.models.reblur_model import ReblurModel, ReblurModelError
@@ -271,6 +272,12 @@ class TestBeforeAFolderIsTouched:
         ):
             testing.test(options, tmp_path)
         assert sorted(tmp_path.rglob("*")) == before
+
+    def test_too_small_a_bound_of_memory_is_refused_before(self, options: Options, tmp_path: Path) -> None:
+        options["val"]["tta"]["max_memory"] = 1
+        with pytest.raises(AdaptError, match=r"max_memory: expected at least .* for 32x24 pixels"):
+            testing.test(options, tmp_path)
+        assert not (tmp_path / "results").exists()
 
     def test_a_data_set_that_cant_take_its_options_is_one_sentence(self, options: Options, tmp_path: Path) -> None:
         options["datasets"]["test"] = {"type": "PairedImageDataset", "dataroot_lq": str(tmp_path / "blurry")}

@@ -47,24 +47,25 @@ def find_jobs(
     Raises:
         ImageError: if an input is missing, a folder holds no photographs, or two results have the same name.
     """
+    found = [pair for given in inputs for pair in _photographs(given, out)]
+    sources = {source.resolve() for source, _ in found}
     jobs: list[Job] = []
     taken: dict[Path, Path] = {}
-    for given in inputs:
-        for source, relative in _photographs(given, out):
-            target = out / relative.with_name(f"{relative.stem}{suffix}{relative.suffix}")
-            picture = target.with_name(f"{target.stem}_comparison.png") if with_comparison else None
-            if target.exists() and existing == "skip":
-                continue
-            for path in filter(None, (target, picture)):
-                if path in taken:
-                    raise ImageError(f"{source}: its result {path} is also that of {taken[path]}; rename one")
-                if path.exists() and (existing != "overwrite" or path.samefile(source)):
-                    raise ImageError(
-                        f"{path}: is there already; give another -o, --skip-existing to go on with the rest, or "
-                        "--overwrite if it isn't the source"
-                    )
-                taken[path] = source
-            jobs.append(Job(source, target, picture))
+    for source, relative in found:
+        target = out / relative.with_name(f"{relative.stem}{suffix}{relative.suffix}")
+        picture = target.with_name(f"{target.stem}_comparison.png") if with_comparison else None
+        if target.exists() and existing == "skip":
+            continue
+        for path in filter(None, (target, picture)):
+            if path in taken:
+                raise ImageError(f"{source}: its result {path} is also that of {taken[path]}; rename one")
+            if path.exists() and (existing != "overwrite" or path.resolve() in sources):
+                raise ImageError(
+                    f"{path}: is there already; give another -o, --skip-existing to go on with the rest, or "
+                    "--overwrite if it isn't a source"
+                )
+            taken[path] = source
+        jobs.append(Job(source, target, picture))
     return jobs
 
 

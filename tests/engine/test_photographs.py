@@ -304,6 +304,9 @@ class TestRefusals:
         before = (shots / "a.png").read_bytes()
         assert run(monkeypatch, shots / "a.png", "-o", shots, "--weights", weights, "--overwrite") == 1
         assert (shots / "a.png").read_bytes() == before
+        (shots / "trip" / "b_1.png").write_bytes(before)
+        assert run(monkeypatch, shots, "-o", shots, "--weights", weights, "--suffix", "_1", "--overwrite") == 1
+        assert (shots / "trip" / "b_1.png").read_bytes() == before
         assert run(monkeypatch, shots / "a.png", "-o", shots, "--weights", weights, "--suffix", "_sharp") == 0
         assert (shots / "a_sharp.png").is_file()
 

@@ -256,7 +256,10 @@ class TestStopping:
         cv2.imwrite(str(tmp_path / "large.png"), np.full((400, 400, 3), 90, dtype=np.uint8))
         words = ["large.png", "-o", "out", "--weights", str(weights), "--steps", "100000"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "reblur_plugin.deblur", *words]
+        # as from a terminal: a job in the background may have been told to ignore Ctrl-C
+        started = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        started += "runpy.run_module('reblur_plugin.deblur', run_name='__main__', alter_sys=True)"
+        command = [sys.executable, "-c", started, *words]
         with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment) as process:
             assert process.stderr is not None
             lines = iter(process.stderr.readline, "")

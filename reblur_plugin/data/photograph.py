@@ -19,6 +19,7 @@ from reblur_plugin.files import whole_file
 
 _TIFF = (".tif", ".tiff")
 _TIFF_COMPRESSIONS = (1, 8, 32773, 32946)  # none, deflate, packbits, deflate's older number
+_RGB = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}  # OpenCV's order of channels, and back
 _ORIENTATION = 0x0112  # EXIF tag
 _QUALITY = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95], ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
 _QUALITY |= {".webp": [cv2.IMWRITE_WEBP_QUALITY, 101]}  # above 100: lossless
@@ -97,7 +98,7 @@ class Photograph:
     def _encode(self, suffix: str) -> bytes | None:
         channels = self.pixels.shape[2]
         colours = self.pixels if channels != 2 else self.pixels[..., [0, 0, 0, 1]]  # OpenCV knows no grey with alpha
-        order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[colours.shape[2]]
+        order = _RGB[colours.shape[2]]
         notes = {cv2.IMAGE_METADATA_ICCP: self.icc, cv2.IMAGE_METADATA_EXIF: self.exif}
         kept = {kind: np.frombuffer(note, dtype=np.uint8) for kind, note in notes.items() if note}
         if suffix == ".bmp":
@@ -131,7 +132,7 @@ def _decode(encoded: bytes) -> Photograph | None:
         return None
     note = {int(kind): bytes(value.ravel()) for kind, value in zip(np.ravel(kinds), notes, strict=True)}
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    pixels = pixels[..., {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[pixels.shape[2]]]
+    pixels = pixels[..., _RGB[pixels.shape[2]]]
     orientation, exif = _upright(note.get(cv2.IMAGE_METADATA_EXIF))
     return Photograph(_turn(pixels, orientation), note.get(cv2.IMAGE_METADATA_ICCP), exif)
 
@@ -139,9 +140,10 @@ def _decode(encoded: bytes) -> Photograph | None:
 def _decode_tiff(encoded: bytes) -> Photograph | None:
     with tifffile.TiffFile(io.BytesIO(encoded)) as file:
         page: Any = file.pages[0]
+        tags = {tag.code: tag.value for tag in page.tags}
         if page.compression not in _TIFF_COMPRESSIONS:
-            raise ValueError(f"compression {page.compression.name}; none, deflate and packbits are known")
-        pixels, tags = page.asarray(), {tag.code: tag.value for tag in page.tags}
+            return _decode_by_opencv(encoded, page, tags.get(34675))
+        pixels = page.asarray()
     if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (2, 3):
         return None
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
@@ -150,6 +152,21 @@ def _decode_tiff(encoded: bytes) -> Photograph | None:
     if pixels.shape[2] > 4 or page.photometric not in (0, 1, 2):
         return None
     return Photograph(_turn(pixels, tags.get(274, 1)), tags.get(34675))
+
+
+def _decode_by_opencv(encoded: bytes, page: Any, icc: bytes | None) -> Photograph | None:
+    """Return a TIFF whose compression (LZW, JPEG) `tifffile` doesn't know by itself.
+
+    OpenCV turns it upright; it would multiply colours by alpha.
+    """
+    if page.photometric not in (1, 2, 6) or page.samplesperpixel not in (1, 3):
+        kind = f"{page.photometric.name}, {page.samplesperpixel} channels, compression {page.compression.name}"
+        raise ValueError(f"{kind}; save it without")
+    pixels = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        return None
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    return Photograph(np.ascontiguousarray(pixels[..., _RGB[pixels.shape[2]]]), icc)
 
 
 def _upright(exif: bytes | None) -> tuple[int, bytes | None]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -125,6 +127,42 @@ class TestNotes:
         else:
             (tmp_path / "a.png").write_bytes(file.getvalue())
         assert np.array_equal(Photograph.load(tmp_path / f"a{suffix}").pixels, upright)
+
+
+class TestPackedTiff:
+    """Compressions that OpenCV reads for us."""
+
+    @pytest.mark.parametrize(
+        ("orientation", "upright"),
+        [
+            (1, lambda image: image),
+            (2, lambda image: image[:, ::-1]),
+            (3, lambda image: image[::-1, ::-1]),
+            (4, lambda image: image[::-1]),
+            (6, lambda image: np.rot90(image, -1)),
+            (8, lambda image: np.rot90(image)),
+        ],
+    )
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_lzw_is_turned_upright_once(
+        self, tmp_path: Path, rng: np.random.Generator, orientation: int, upright: Any, channels: int
+    ) -> None:
+        image = rng.integers(0, 256, (5, 7, channels), dtype=np.uint8)
+        picture = Image.fromarray(image if channels > 1 else image[..., 0])
+        picture.save(tmp_path / "a.tif", compression="tiff_lzw", tiffinfo={274: orientation}, icc_profile=b"profile")
+        found = Photograph.load(tmp_path / "a.tif")
+        assert np.array_equal(found.pixels, upright(image))
+        assert found.icc == b"profile"
+
+    def test_lzw_keeps_16_bits(self, tmp_path: Path, rng: np.random.Generator) -> None:
+        image = rng.integers(0, 65536, (5, 7, 3), dtype=np.uint16)
+        cv2.imwrite(str(tmp_path / "a.tif"), image)
+        assert np.array_equal(Photograph.load(tmp_path / "a.tif").pixels, image[..., ::-1])
+
+    def test_jpeg_in_a_tiff_is_read(self, tmp_path: Path) -> None:
+        Image.new("RGB", (16, 8), (200, 100, 50)).save(tmp_path / "a.tif", compression="jpeg")
+        found = Photograph.load(tmp_path / "a.tif").pixels
+        assert np.abs(found.astype(int) - [200, 100, 50]).max() <= 3  # JPEG's rounding
 
 
 class TestRefusals:

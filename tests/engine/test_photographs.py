@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 
 from reblur_plugin import checkpoints, cli, deblur
 from reblur_plugin.archs.reblur_arch import ReblurNet
@@ -110,7 +111,7 @@ def test_whatever_one_photograph_leads_to_the_others_are_done(
     )
     whole = (shots / "a2.tif").read_bytes()
     (shots / "a2.tif").write_bytes(whole[: len(whole) // 2])
-    cv2.imwrite(str(shots / "a3.tif"), np.zeros((5, 5, 3), dtype=np.uint8))  # OpenCV's usual compression
+    Image.fromarray(np.zeros((5, 5, 4), dtype=np.uint8)).save(shots / "a3.tif", compression="tiff_lzw")
     adapt = photographs.adapt
 
     def failing(deblur_net: Any, reblur_net: Any, blurry: torch.Tensor, *rest: Any, **named: Any) -> Any:
@@ -124,7 +125,7 @@ def test_whatever_one_photograph_leads_to_the_others_are_done(
     assert {path.name for path in (tmp_path / "out").rglob("*.*")} == {"a.png", "b.png"}
     damaged, packed, full = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert damaged.startswith(f"error: {shots}/a2.tif: expected a photograph, got an empty, damaged or unknown file (")
-    assert packed.endswith("unknown file (compression LZW; none, deflate and packbits are known)")
+    assert packed.endswith("unknown file (RGB, 4 channels, compression LZW; save it without)")
     assert full == f"error: {shots}/a4.png: RuntimeError: not enough memory"
 
 

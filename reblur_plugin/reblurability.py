@@ -41,7 +41,9 @@ def main() -> int:
         raise ImageError(f"{table}: is there already; give another -o, or --overwrite")
     results = ranking.find_results(arguments.inputs, arguments.out)
     kernels = ranking.Kernels(arguments.blurry) if arguments.kernel or arguments.blurry else None
-    ranked, failures = ranking.rank(results, load_reblur_net(str(arguments.weights)), arguments.out, kernels)
+    ranked, failures = ranking.rank(
+        results, load_reblur_net(str(arguments.weights)), arguments.out, kernels, arguments.overwrite
+    )
     if table:
         ranking.write_ranking(ranked, table)
     sys.stdout.write(f"{ranking.report(ranked)}\n")

@@ -67,12 +67,18 @@ def find_results(inputs: Sequence[Path], out: Path | None) -> list[Result]:
 
 
 def rank(
-    results: Sequence[Result], reblur_net: nn.Module, out: Path | None, kernels: Kernels | None = None
+    results: Sequence[Result],
+    reblur_net: nn.Module,
+    out: Path | None,
+    kernels: Kernels | None = None,
+    overwrite: bool = False,
 ) -> tuple[list[tuple[float, Result]], list[str]]:
     """Return reblurabilities in grey levels, most blur first, and a sentence for each image that failed.
 
-    With `out` a picture of each image is written there: the image, M_R(L) and where they differ.
+    With `out` a picture of each image is written there: the image, M_R(L) and where they differ. One that is there
+    already is replaced if `overwrite` says so, but not by another image's of the same run.
     """
+    written: set[Path] = set()
     ranked: list[tuple[float, Result]] = []
     failures: list[str] = []
     common = Path(os.path.commonpath([result.given.resolve() for result in results]))
@@ -84,8 +90,13 @@ def rank(
             if out is not None:
                 folder = out / result.given.resolve().relative_to(common)
                 target = (folder / result.name).with_suffix("")
-                picture = _picture(result, image, change, reblur_net, kernels)
-                write_image(target.with_name(f"{target.name}_reblurability.png"), picture)
+                path = target.with_name(f"{target.name}_reblurability.png")
+                if path in written or (path.exists() and not overwrite):
+                    raise ImageError(
+                        f"{path}: is there already; give another -o or, if it isn't this run's, --overwrite"
+                    )
+                write_image(path, _picture(result, image, change, reblur_net, kernels))
+                written.add(path)
         except ReblurError as error:
             failures.append(str(error) if str(result.path) in str(error) else f"{result.path}: {error}")
     return sorted(ranked, key=lambda item: -item[0]), failures

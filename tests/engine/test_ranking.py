@@ -151,6 +151,24 @@ class TestFiles:
         assert run(monkeypatch, methods[1], "--weights", weights, "-o", out, "--overwrite") == 0
         assert (out / "ranking.csv").read_bytes() != before[out / "ranking.csv"]
 
+    def test_pictures_are_not_replaced_either(
+        self, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        out, images = tmp_path / "out", tmp_path / "images"
+        for name in ("a.png", "a.jpg", "b.png"):
+            put(images / name, 100)
+        out.mkdir()
+        mine = out / "b_reblurability.png"
+        mine.write_bytes(b"mine")
+        assert run(monkeypatch, images, "--weights", weights, "-o", out) == 1
+        errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert [line.split(": is there")[0] for line in errors] == [
+            f"error: {images / 'a.png'}: {out / 'a_reblurability.png'}",
+            f"error: {images / 'b.png'}: {mine}",
+        ]
+        assert mine.read_bytes() == b"mine"
+        assert (out / "a_reblurability.png").is_file()
+
 
 class TestKernels:
     @pytest.fixture

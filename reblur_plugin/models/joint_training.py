@@ -77,8 +77,13 @@ class JointlyTrainedModel(StoredModel):
         """Update M_D and M_R (and the discriminator) once, by the batch at hand.
 
         L = M_D(B) is computed once, unless a batch comes in parts and M_R goes first: then M_D's graphs wouldn't all
-        fit, so each part's is made when M_D's turn comes.
+        fit, so each part's is made when M_D's turn comes. Under `amp` the passes between two updates share one cast of
+        the weights.
         """
+        with torch.autocast(self.device.type, enabled=False):  # autocast forgets its casts with the outermost context
+            self._optimize(current_iter)
+
+    def _optimize(self, current_iter: int) -> None:
         self.iteration = current_iter
         self.log_dict = {}
         parts = self._parts()

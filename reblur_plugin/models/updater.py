@@ -81,6 +81,7 @@ class Updater:
                 self.skipped_in_a_row = torch.where(bad, self.skipped_in_a_row + 1, 0)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        torch.clear_autocast_cache()  # casts of the old weights, else used by the next pass
 
     @property
     def lr(self) -> float:

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import reblur_plugin
 from reblur_plugin import host
@@ -198,6 +199,43 @@ class TestMixedPrecision:
         expected = weights(*plain(name, order, images, dtype=torch.bfloat16))
         assert all(map(torch.equal, weights(found.net_g, found.net_r), expected))
 
+    @pytest.mark.parametrize("order", ORDERS)
+    def test_parts_of_a_batch_have_gradients_too(self, order: str, images: dict[str, Tensor]) -> None:
+        model = trained(options("ResUNet", order, amp="bf16", accumulate=2), images, iterations=1)
+        exact = trained(options("ResUNet", order), images, iterations=1)
+        for network in ("net_g", "net_r"):
+            found, expected = (
+                torch.cat([weight.grad.flatten() for weight in getattr(trainee, network).parameters()])
+                for trainee in (model, exact)
+            )
+            assert (found - expected).norm() < 0.05 * expected.norm()
+
+    @pytest.mark.parametrize("order", ORDERS)
+    def test_weights_are_cast_once_between_two_updates(self, order: str, images: dict[str, Tensor]) -> None:
+        torch.manual_seed(1)
+        model = ReblurModel(options("ResUNet", order, amp="bf16"))
+        labels = {
+            weight.data_ptr(): label
+            for label, network in (("M_D", model.net_g), ("M_R", model.net_r))
+            for weight in network.parameters()
+        }
+        casts: list[int] = []
+
+        class Watch(TorchDispatchMode):
+            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                if func is torch.ops.aten._to_copy.default and args[0].data_ptr() in labels:
+                    casts.append(args[0].data_ptr())
+                return func(*args, **(kwargs or {}))
+
+        model.feed_data(images)
+        with Watch():
+            model.optimize_parameters(1)
+        # In an update of its own M_D sees M_R held, whose casts aren't kept: M_R(L) and M_R(S).
+        expected = {"M_D": 1 if order != "deblur_first" else 2, "M_R": 1 if order == "simultaneous" else 3}
+        assert {pointer: casts.count(pointer) for pointer in labels} == {
+            pointer: expected[label] for pointer, label in labels.items()
+        }
+
     def test_each_loss_has_the_scale_of_the_network_that_it_moves(self, images: dict[str, Tensor]) -> None:
         opt = options("ResUNet", "simultaneous", amp="fp16")
         torch.manual_seed(1)
@@ -254,7 +292,6 @@ class TestPasses:
         self, images: dict[str, Tensor], order: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         weight_gradients = []
-        from torch.utils._python_dispatch import TorchDispatchMode
 
         class Watch(TorchDispatchMode):
             def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
@@ -48,15 +47,16 @@ def main() -> int:
     )
     parser.add_argument("--import", dest="modules", nargs="+", default=[], metavar="MODULE", help="your own networks")
     arguments = parser.parse_args()
+
+    from reblur_plugin.engine.jobs import find_jobs
+
+    jobs = find_jobs(arguments.inputs, arguments.out, arguments.suffix, arguments.existing, arguments.compare)
     cli.import_modules(arguments.modules)
 
     from reblur_plugin.core.adapt import AdaptConfig
     from reblur_plugin.core.device import device_named
     from reblur_plugin.engine import photographs
 
-    jobs = photographs.find_jobs(
-        arguments.inputs, arguments.out, arguments.suffix, arguments.existing, arguments.compare
-    )
     device = device_named(arguments.device)
     config = AdaptConfig(
         steps=arguments.steps,
@@ -65,6 +65,7 @@ def main() -> int:
         keep=(),
         amp=arguments.amp,
         channels_last=True,
+        fused=device.type in ("cpu", "cuda"),
         max_memory=arguments.max_memory,
     )
     networks = photographs.load_networks(arguments.weights, arguments.reblur_weights, config.steps > 0)
@@ -81,12 +82,12 @@ def _suffix(word: str) -> str:
 
 
 def _size(word: str) -> int:
-    """Return the bytes that "4G", "800M" or "2.5 GiB" means; a letter counts in powers of 1024."""
-    found = re.fullmatch(r"(\d+\.?\d*) ?([KMGT]?)(i?B)?", word, re.IGNORECASE)
-    size = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " ")) if found else 0
-    if size < 1:
-        raise argparse.ArgumentTypeError(f"expected a size such as 4G or 800M, got {word!r}")
-    return size
+    from reblur_plugin.core.choices import AdaptError, bytes_of
+
+    try:
+        return bytes_of(word)
+    except AdaptError:
+        raise argparse.ArgumentTypeError(f"expected a size such as 4G or 800M, got {word!r}") from None
 
 
 if __name__ == "__main__":

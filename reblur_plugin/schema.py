@@ -97,6 +97,12 @@ _SHARP_WEIGHT = {
     "anyOf": [_WEIGHT, {"type": "array", "minItems": 1, "items": _KNOT}],
     "title": "a number >= 0 or a list of [iteration, weight]",
 }
+_SIZE = {
+    "type": ["integer", "string", "null"],
+    "minimum": 1,
+    "pattern": r"^\d+\.?\d* ?[KMGTkmgt]?i?[Bb]?$",
+    "title": "bytes > 0 or a size such as 4G",
+}
 _TRAIN: Schema = {
     "total_iter": _COUNT,
     "total_epoch": _COUNT,
@@ -146,7 +152,8 @@ _VAL = {
             "max_change": _POSITIVE | {"type": ["number", "null"]},
             "amp": _choice("none", "bf16", "auto"),
             "channels_last": _FLAG,
-            "max_memory": _COUNT | {"type": ["integer", "null"]},
+            "fused": _FLAG,
+            "max_memory": _SIZE,
         }
     ),
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,16 @@ _SHARED = Path(os.environ.get("REBLUR_SHARED", _ROOT.parent / "shared"))
 def fixed_chance() -> None:
     """Every test sees the same random numbers, alone or among others."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """BasicSR's log writes to the stream of the moment, which pytest closes after the test."""
+    logger = logging.getLogger("basicsr")
+    before = logger.handlers[:]
+    yield
+    for handler in [handler for handler in logger.handlers if handler not in before]:
+        logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

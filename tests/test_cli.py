@@ -6,7 +6,6 @@ import logging
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from reblur_plugin.options import Options
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ["train", "test"]
-HELP_SECONDS = 0.5
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO: ")
 
 
@@ -111,16 +109,6 @@ def interpreter(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProces
 
 
 class TestHelp:
-    @pytest.mark.parametrize("program", PROGRAMS)
-    def test_it_comes_in_half_a_second(self, program: str) -> None:
-        times = []
-        for _ in range(3):  # the best of three, for a machine that is busy
-            start = time.perf_counter()
-            finished = interpreter("-m", f"reblur_plugin.{program}", "--help")
-            times.append(time.perf_counter() - start)
-            assert finished.returncode == 0
-        assert min(times) < HELP_SECONDS
-
     @pytest.mark.parametrize("program", PROGRAMS)
     def test_it_names_the_command_its_options_and_an_example(self, program: str) -> None:
         text = " ".join(interpreter("-m", f"reblur_plugin.{program}", "--help").stdout.split())

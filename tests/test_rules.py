@@ -46,6 +46,7 @@ class TestCheck:
             ("trian:total_iter=5", "trian: unknown key; did you mean train?"),
             ("train:totl_iter=5", "train: totl_iter: unknown key; did you mean total_iter or total_epoch?"),
             ("val:val_frq=5", "val: val_frq: unknown key; did you mean val_freq?"),
+            ("val:tta:max_memory=four", "val: tta: max_memory: expected bytes > 0 or a size such as 4G, got 'four'"),
             ("val:tta:stpes=5", "val: tta: stpes: unknown key; did you mean steps?"),
             ("logger:print_frq=5", "logger: print_frq: unknown key; did you mean print_freq?"),
             (

@@ -55,17 +55,24 @@ def interleaved(
     device: torch.device,
     warm_up: int = 1,
     clock: Callable[[], float] = time.perf_counter,
+    in_a_row: int = 1,
 ) -> dict[str, list[float]]:
     """Return the seconds of each form in each of `repeats` rounds, after `warm_up` rounds that don't count.
 
-    A round runs every form once, each round starting with another one, so that what disturbs the machine for a while
+    A round gives every form a turn, each round starting with another one, so that what disturbs the machine for a while
     meets all of them: compare forms by the ratios within a round. On a GPU the clock waits for the device.
+
+    Args:
+        in_a_row: runs in a turn, of which the last one counts. Where a form usually follows itself, two: the first
+            finds the processor's caches as another form left them.
     """
     names = list(forms)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in tqdm(range(warm_up + repeats), desc="rounds", unit="round", leave=False, disable=None):
         first = number % len(names)
         for name in names[first:] + names[:first]:
+            for _ in range(in_a_row - 1):
+                forms[name]()
             wait(device)
             start = clock()
             forms[name]()

@@ -18,7 +18,7 @@ from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.bench import measure
 from reblur_plugin.bench.report import Case, Report, Row
 from reblur_plugin.core.device import device_named
-from reblur_plugin.metrics import on_device
+from reblur_plugin.metrics import niqe_on_device, on_device
 from reblur_plugin.metrics.niqe_metric import reblur_niqe
 from reblur_plugin.metrics.ssim_metric import reblur_ssim
 
@@ -27,7 +27,7 @@ host.prepare()
 from basicsr.metrics import calculate_psnr  # noqa: E402 - after host.prepare()
 
 _NOTES = [
-    "time ratio: to the U-Net's pass on this device without gradient; NIQE and BasicSR's PSNR run on the CPU",
+    "time ratio: to the U-Net's pass on this device without gradient; BasicSR and scikit-image compute on the CPU",
     "LPIPS has random weights here, which change no time",
 ]
 
@@ -56,12 +56,13 @@ def run(arguments: argparse.Namespace) -> Report:
 
     forms = {
         "deblurring by the U-Net": deblur,
-        "PSNR": lambda: calculate_psnr(blurry, sharp, crop_border=0),
+        "PSNR by BasicSR": lambda: calculate_psnr(blurry, sharp, crop_border=0),
         "PSNR on the device": lambda: on_device.psnr(*loaded()).item(),
         "SSIM by scikit-image": lambda: reblur_ssim(blurry, sharp),
         "SSIM on the device": lambda: on_device.ssim(*loaded()).item(),
         "LPIPS (AlexNet)": score_lpips,
-        "NIQE": lambda: reblur_niqe(blurry),
+        "NIQE by BasicSR": lambda: reblur_niqe(blurry),
+        "NIQE on the device": lambda: niqe_on_device.niqe(on_device.batch([blurry], device)).item(),
     }
     seconds = measure.interleaved(forms, arguments.repeats, device)
     rows = [Row(name, times) for name, times in seconds.items()]

@@ -94,8 +94,9 @@ def _sizes(arguments: argparse.Namespace, network: str, device: torch.device) ->
 
 def _forms(arguments: argparse.Namespace, device: torch.device) -> list[Form]:
     """Return what is compared, the reference first: plain, contiguous, in the first precision."""
-    low = has_fast_bf16(device)
-    precisions = arguments.precisions or (["fp32", "bf16"] if low else ["fp32"])
+    low = ["bf16"] * has_fast_bf16(device) + ["fp16"] * (device.type == "cuda")
+    precisions = arguments.precisions or ["fp32", *low]
+    fused, compiled = ("fused", True), ("compile", True)
     forms = []
     for precision in precisions:
         for layout in (False, True):
@@ -103,21 +104,48 @@ def _forms(arguments: argparse.Namespace, device: torch.device) -> list[Form]:
             if precision == precisions[0] and not layout:
                 forms += [Form(precision, layout, saves=saves) for saves in (("held",), ("held", "idle"))]
             forms += [Form(precision, layout, order, ()) for order in ("reblur_first", "simultaneous")]
-            forms.append(Form(precision, layout, "simultaneous", (("fused", True),)))
+            forms.append(Form(precision, layout, "simultaneous", (fused,)))
         if arguments.compile or device.type == "cuda":
-            forms.append(Form(precision, True, "reblur_first", (("compile", True),)))
+            forms.append(Form(precision, True, "reblur_first", (compiled,)))
+            forms.append(Form(precision, True, "simultaneous", (compiled, fused)))
     return forms
 
 
 def _cases(work: Work, arguments: argparse.Namespace, device: torch.device) -> list[Case]:
-    """Time all forms in turns; compare them with the plain one in the first precision, and each precision's own."""
+    """Measure the forms of one precision and layout at a time: so many networks in one process slow each other."""
     forms = measure.chosen({form.name: form for form in _forms(arguments, device)}, arguments.forms)
+    first, *_ = forms.values()
+    cases = []
+    for precision, channels_last in dict.fromkeys((form.precision, form.channels_last) for form in forms.values()):
+        plain = Form(precision, False)
+        references = {form.name: form for form in (first, plain)}
+        group = {
+            name: form
+            for name, form in forms.items()
+            if (form.precision, form.channels_last) == (precision, channels_last)
+        }
+        rows = _rows(references | group, work, arguments, device)
+        settings = asdict(work) | {"seconds": "of the processor" if arguments.processor_time else "of the clock"}
+        for reference in references:
+            cases.append(
+                Case(
+                    f"{work.network} with M_R n2, {precision}{' channels_last' * channels_last}, beside {reference}",
+                    reference,
+                    [rows[reference], *(row for name, row in rows.items() if name in group and name != reference)],
+                    settings,
+                )
+            )
+    return cases
+
+
+def _rows(forms: dict[str, Form], work: Work, arguments: argparse.Namespace, device: torch.device) -> dict[str, Row]:
+    """Time the forms in turns, each as often as in training: after itself."""
     steps = {name: _step(form, work) for name, form in forms.items()}
     gradients = _first_gradients(forms, steps, work)
     clock = measure.clock_of(arguments.processor_time, device)
-    seconds = measure.interleaved(steps, arguments.repeats, device, clock=clock)
+    seconds = measure.interleaved(steps, arguments.repeats, device, clock=clock, in_a_row=2)
     steps.clear()
-    precisions = list(dict.fromkeys(form.precision for form in forms.values()))
+    precisions = {form.precision for form in forms.values()}
     rates = {name: measure.matmul_rate(device, _DTYPES[name] or torch.float32, clock=clock) for name in precisions}
     rows = {}
     for name, form in tqdm(forms.items(), desc="memory", leave=False, disable=None):
@@ -127,16 +155,7 @@ def _cases(work: Work, arguments: argparse.Namespace, device: torch.device) -> l
         settings = {"form": asdict(form), "work": asdict(work)}
         peak = None if arguments.no_memory else measure.peak_memory(prepare, device, 2, **settings)
         rows[name] = Row(name, seconds[name], peak, _flops(form, work), rates[form.precision], values)
-    return [
-        Case(
-            f"{work.network} with M_R n2, beside the plain form in {precision}",
-            Form(precision, False).name,
-            [row for name, row in rows.items() if precision in (precisions[0], forms[name].precision)],
-            asdict(work) | {"seconds": "of the processor" if arguments.processor_time else "of the clock"},
-        )
-        for precision in precisions
-        if Form(precision, False).name in rows
-    ]
+    return rows
 
 
 def prepare(form: dict[str, Any], work: dict[str, Any]) -> Callable[[], object]:

@@ -48,6 +48,7 @@ class Form:
     looped: bool = False
     amp: Amp = "none"
     channels_last: bool = False
+    fused: bool = False
     checkpointed: bool = False
 
     @property
@@ -55,6 +56,7 @@ class Form:
         """What is special about it."""
         words = ["plain" if self.plain else "ours", "fp32" if self.amp == "none" else self.amp]
         words += ["looped"] * self.looped + ["channels_last"] * self.channels_last
+        words += ["fused"] * self.fused
         words += ["checkpointed"] * self.checkpointed
         return " ".join(words)
 
@@ -75,6 +77,7 @@ def run(arguments: argparse.Namespace) -> Report:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = device_named(arguments.device)
+    torch.backends.cudnn.benchmark = True  # as in the command test, for all forms
     sizes = arguments.sizes or ([(640, 360), (1280, 720)] if device.type == "cuda" else [(160, 96)])
     steps = arguments.steps
     if arguments.quick:
@@ -88,10 +91,10 @@ def run(arguments: argparse.Namespace) -> Report:
 def _forms(device: torch.device) -> list[Form]:
     low = has_fast_bf16(device)
     precisions: tuple[Amp, ...] = ("none", "bf16") if low else ("none",)
-    ours = [
-        Form(amp=amp, channels_last=channels_last, checkpointed=checkpointed)
-        for amp, channels_last, checkpointed in product(precisions, (False, True), (False, True))
-    ]
+    ours = []
+    for amp, channels_last in product(precisions, (False, True)):
+        form = Form(amp=amp, channels_last=channels_last)
+        ours += [form, replace(form, fused=True), replace(form, checkpointed=True)]
     return [Form(plain=True), Form(plain=True, looped=True), *ours]
 
 
@@ -154,7 +157,8 @@ def _adaptation(form: Form, work: Work, depths: tuple[int | None, int | None]) -
 def _choices(form: Form, work: Work) -> AdaptConfig:
     """Return what `reblur_plugin.deblur` would choose, so that a GPU matches histograms itself."""
     histogram: HistogramMatching = "torch" if work.device.startswith("cuda") else "skimage"
-    return AdaptConfig(work.steps, _LR, histogram=histogram, keep=(), amp=form.amp, channels_last=form.channels_last)
+    speed: dict[str, Any] = {"amp": form.amp, "channels_last": form.channels_last, "fused": form.fused}
+    return AdaptConfig(work.steps, _LR, histogram=histogram, keep=(), **speed)
 
 
 def plain(deblur_net: nn.Module, reblur_net: nn.Module, blurry: Tensor, steps: int, looped: bool = False) -> Tensor:
@@ -213,5 +217,5 @@ def _ends(
 def _flops(form: Form, work: Work, depths: tuple[int | None, int | None]) -> float:
     """Return the operations of one adaptation, counted on a small image on a CPU."""
     small = Work(work.network, _COUNTED, _COUNTED, work.steps, "cpu")
-    counted = replace(form, amp="none", channels_last=False)
+    counted = replace(form, amp="none", channels_last=False, fused=False)
     return count_flops(_adaptation(counted, small, depths)) * work.width * work.height / _COUNTED**2

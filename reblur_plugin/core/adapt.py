@@ -231,7 +231,7 @@ class _Clock:
 
 def _optimizer(parameters: list[nn.Parameter], config: AdaptConfig) -> torch.optim.Optimizer:
     kind: Callable[..., torch.optim.Optimizer] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer]
-    return kind(parameters, lr=config.lr)
+    return kind(parameters, lr=config.lr, **({"fused": True} if config.fused else {}))
 
 
 def _autocast(amp: Amp, device: torch.device) -> torch.dtype | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -34,7 +35,9 @@ class AdaptConfig:
         max_change: mean |L^i - L^0| beyond which adaptation has gone astray and L^0 is returned (D34); None: any.
         amp: autocast: "bf16", "auto" (bf16 where the device has units for it), or "none".
         channels_last: compute in this memory layout, the faster one on most devices.
-        max_memory: bytes that the process (on a GPU: PyTorch) may hold; the cheapest way that fits is taken (D35).
+        fused: update all weights by PyTorch's fused optimiser, the faster one on CPUs and CUDA GPUs.
+        max_memory: bytes that the process (on a GPU: PyTorch) may hold, or text such as "4G"; the cheapest way that
+            fits is taken (D35).
     """
 
     steps: int = 5
@@ -47,6 +50,7 @@ class AdaptConfig:
     max_change: float | None = 0.1
     amp: Amp = "none"
     channels_last: bool = False
+    fused: bool = False
     max_memory: int | None = None
 
     def __post_init__(self) -> None:
@@ -72,14 +76,29 @@ class AdaptConfig:
             raise AdaptError(
                 f"max_change: expected a mean difference > 0 such as 0.1, or None, got {self.max_change!r}"
             )
-        if not isinstance(self.channels_last, bool):
-            raise AdaptError(f"channels_last: expected True or False, got {self.channels_last!r}")
-        if self.max_memory is not None and (not _is_whole(self.max_memory) or self.max_memory <= 0):
-            raise AdaptError(f"max_memory: expected a number of bytes > 0, or None, got {self.max_memory!r}")
+        for name in ("channels_last", "fused"):
+            if not isinstance(getattr(self, name), bool):
+                raise AdaptError(f"{name}: expected True or False, got {getattr(self, name)!r}")
+        if self.max_memory is not None:
+            object.__setattr__(self, "max_memory", bytes_of(self.max_memory))
 
     def keeps(self, number: int) -> bool:
         """Return whether the image after `number` updates is kept."""
         return self.keep == "all" or number in (0, self.steps, *self.keep)
+
+
+def bytes_of(size: int | str) -> int:
+    """Return the bytes that a number or "4G", "800M", "2.5 GiB" means; a letter counts in powers of 1024.
+
+    Raises:
+        AdaptError: if it means none.
+    """
+    found = re.fullmatch(r"(\d+\.?\d*) ?([KMGT]?)(i?B)?", size, re.IGNORECASE) if isinstance(size, str) else None
+    if found:
+        size = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise AdaptError(f"max_memory: expected bytes > 0 or a size such as 4G or 800M, got {size!r}")
+    return size
 
 
 def _is_whole(value: object) -> bool:

@@ -82,7 +82,7 @@ def rank(
     ranked: list[tuple[float, Result]] = []
     failures: list[str] = []
     common = Path(os.path.commonpath([result.given.resolve() for result in results]))
-    for result in tqdm(results, desc="reblurability", unit="image", leave=False):
+    for result in tqdm(results, desc="reblurability", unit="image", leave=False, disable=None):
         try:
             image = to_tensor(to_float(decode_image(result.path)))[None].to(next(reblur_net.parameters()).device)
             change = reblurability_map(reblur_net, image)

@@ -1,4 +1,4 @@
-"""PSNR, SSIM and LPIPS of whole batches where the images are: the values of the CPU's references (D41).
+"""PSNR, SSIM, LPIPS and NIQE of whole batches where the images are: the values of the CPU's references (D41).
 
 On a CPU the references are the faster ones. On a GPU these take milliseconds, where the references, called for one
 image after the other, would take longer than deblurring.
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reblur_plugin.errors import MetricError
-from reblur_plugin.metrics import lpips_metric, ssim_metric
+from reblur_plugin.metrics import lpips_metric, niqe_on_device, ssim_metric
 
 _RADIUS, _SIGMA = ssim_metric.WINDOW // 2, 1.5  # of Wang et al.
 _AT_ONCE = 1280 * 720  # pixels; LPIPS of VGG takes 2.3 GiB for so many
@@ -27,27 +27,28 @@ def batch(pictures: Sequence[NDArray[np.uint8]], device: torch.device | str) -> 
     return torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2)
 
 
-def scores(images: Tensor, sharp: Tensor, type: str, **options: Any) -> Tensor | None:
+def scores(batches: Sequence[Tensor], type: str, **options: Any) -> Tensor | None:
     """Return a registered metric of each image, `(B,)`, or None if only its reference can compute it.
 
     As many images are taken at once as keep the memory within a few gigabytes.
 
     Args:
-        images, sharp: 8-bit RGB `(B, 3, H, W)` on one device.
+        batches: 8-bit RGB `(B, 3, H, W)` on one device: the images and, if the metric needs them, the sharp ones.
         type: the metric's registered name.
         options: the other keys of its block.
     """
-    count = max(1, _AT_ONCE // images[0, 0].numel())
-    parts = [_scores(*part, type, **options) for part in zip(images.split(count), sharp.split(count), strict=True)]
+    border = options.get("crop_border", 0)
+    height, width = batches[0].shape[-2:]
+    count = max(1, _AT_ONCE // (height * width))
+    windows = (batch[..., border : height - border, border : width - border].split(count) for batch in batches)
+    parts = [_scores(type, options, *part) for part in zip(*windows, strict=True)]
     found = [part for part in parts if part is not None]
     return torch.cat(found) if len(found) == len(parts) else None
 
 
-def _scores(images: Tensor, sharp: Tensor, type: str, **options: Any) -> Tensor | None:
-    border = options.get("crop_border", 0)
-    height, width = images.shape[-2:]
-    rows, columns = slice(border, height - border), slice(border, width - border)
-    images, sharp = images[..., rows, columns], sharp[..., rows, columns]
+def _scores(type: str, options: dict[str, Any], images: Tensor, sharp: Tensor | None = None) -> Tensor | None:
+    if sharp is None:
+        return _niqe(images) if type == "reblur_niqe" else None
     least = min(images.shape[-2:])
     if type == "calculate_psnr" and not options.get("test_y_channel") and options.get("input_order", "HWC") == "HWC":
         return psnr(images, sharp)
@@ -56,6 +57,14 @@ def _scores(images: Tensor, sharp: Tensor, type: str, **options: Any) -> Tensor 
     if type == "reblur_lpips" and least >= lpips_metric.SMALLEST:
         return lpips_metric.distances(images, sharp, options.get("net", "alex"), options.get("weights"))
     return None
+
+
+def _niqe(images: Tensor) -> Tensor | None:
+    """Return NIQE; None where there is none for an image, which its reference says in a warning."""
+    if niqe_on_device.blocks_of(images) < niqe_on_device.FEWEST:
+        return None
+    found = niqe_on_device.niqe(images)
+    return None if bool(found.isnan().any()) else found
 
 
 def psnr(images: Tensor, sharp: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def scored(
         chosen = [
             i for i, pair in enumerate(pairs) if pair.reference is not None or not needs_reference(options["type"])
         ]
-        values = batches.scores(options, chosen) if needs_reference(options["type"]) else None
+        values = batches.scores(options, chosen)
         if values is None:
             own = {"reblur_net": reblur_net} if needs_own_net(options) else {}
             values = [float(calculate_metric(_as_basicsr_takes(pairs[i]) | own, options)) for i in chosen]
@@ -68,19 +68,20 @@ class _Batches:
 
     def __init__(self, pairs: Sequence[Pair], device: torch.device) -> None:
         self._pairs, self._device = pairs, device
-        self._loaded: dict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._loaded: dict[tuple[int, ...], torch.Tensor] = {}
 
     def scores(self, options: dict[str, Any], chosen: list[int]) -> list[float] | None:
         """Return a metric of those `chosen`; None, if its reference must compute it."""
-        shapes = {picture.shape for i in chosen for picture in self._pairs[i] if picture is not None}
-        if not _is_fast(self._device) or len(shapes) != 1:
+        columns = [[self._pairs[i].image for i in chosen]]
+        if needs_reference(options["type"]):
+            columns.append([picture for i in chosen if (picture := self._pairs[i].reference) is not None])
+        if not _is_fast(self._device) or len({picture.shape for column in columns for picture in column}) != 1:
             return None
-        key = tuple(chosen)
-        if key not in self._loaded:
-            columns = zip(*(self._pairs[i] for i in chosen), strict=True)
-            images, references = (on_device.batch(column, self._device) for column in columns)
-            self._loaded[key] = images, references
-        found = on_device.scores(*self._loaded[key], **options)
+        keys = [(which, *chosen) for which in range(len(columns))]
+        for key, column in zip(keys, columns, strict=True):
+            if key not in self._loaded:
+                self._loaded[key] = on_device.batch(column, self._device)
+        found = on_device.scores([self._loaded[key] for key in keys], **options)
         return None if found is None else found.tolist()
 
 

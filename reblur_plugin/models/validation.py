@@ -44,7 +44,7 @@ def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logge
     mine = todo[opt.get("rank", 0) :: opt.get("world_size", 1)]
     size = 1 if model.tta is not None else opt["val"].get("batch_size", 1)
     quiet = opt.get("rank", 0) != 0 or not opt["val"].get("pbar", not opt["is_train"])
-    with tqdm(total=len(mine), desc=set_name, unit="image", disable=quiet, leave=False) as bar:
+    with tqdm(total=len(mine), desc=set_name, unit="image", disable=quiet or None, leave=False) as bar:
         for items in _batches(dataset, mine, size):
             for entry in _evaluate(model, dataset, items, current_iter if save_img else None):
                 entries.append(entry)

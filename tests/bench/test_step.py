@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -114,17 +116,34 @@ class TestReport:
     def test_gradients_are_exact_in_float32_and_close_in_bf16(self) -> None:
         words = "step --quick --repeats 1 --device cpu --no-memory --networks U-Net --precisions fp32 bf16"
         report = step.run(parse(words.split()))
-        every, low = report.cases
-        assert every.reference == "plain fp32"
-        assert low.reference == "plain bf16"
-        assert {row.name for row in low.rows} == {row.name for row in every.rows if "bf16" in row.name}
-        gradients = {row.name: row.values["gradient"] for row in every.rows}
+        names = ["fp32", "fp32 channels_last", *["bf16"] * 2, *["bf16 channels_last"] * 2]
+        assert [case.name.split(", ")[1] for case in report.cases] == names
+        references = ["fp32", "fp32", *["fp32", "bf16"] * 2]
+        assert [case.reference for case in report.cases] == [f"plain {precision}" for precision in references]
+        float32, last, bf16, bf16_itself, *_, bf16_last = report.cases
         for name in ("plain fp32", "plain fp32 held idle", "ours reblur_first fp32", "ours simultaneous fp32"):
-            assert gradients[name] == 0
-        assert 0 < gradients["ours simultaneous fp32 channels_last"] < 1e-4
-        assert 1e-3 < gradients["ours simultaneous bf16"] < 0.2
-        assert every.floor("ours simultaneous fp32") == pytest.approx(0.711, abs=1e-3)
-        assert every.row("plain bf16").matmul_rate == low.row("plain bf16").matmul_rate != every.rows[0].matmul_rate
+            assert float32.row(name).values["gradient"] == 0
+        assert 0 < last.row("ours simultaneous fp32 channels_last").values["gradient"] < 1e-4
+        assert 1e-3 < bf16.row("ours simultaneous bf16").values["gradient"] < 0.2
+        assert float32.floor("ours simultaneous fp32") == pytest.approx(0.711, abs=1e-3)
+        assert bf16.row("plain bf16").matmul_rate == bf16_itself.row("plain bf16").matmul_rate
+        assert bf16.row("plain bf16").matmul_rate != bf16.row("plain fp32").matmul_rate
+        assert [row.name for row in bf16_itself.rows[:2]] == ["plain bf16", "ours reblur_first bf16"]
+        assert {row.name for row in bf16_last.rows} >= {"plain bf16", "plain bf16 channels_last"}
+
+    def test_forms_are_measured_apart_by_layout_with_their_references(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        together: list[set[str]] = []
+
+        def once(forms: dict[str, Any], *_: Any, **named: Any) -> dict[str, list[float]]:
+            together.append(set(forms))
+            return {name: [1.0] for name in forms}
+
+        monkeypatch.setattr(step.measure, "interleaved", once)
+        monkeypatch.setattr(step.measure, "matmul_rate", lambda *_, **__: 1.0)
+        named = ["ours simultaneous fp32", "ours simultaneous bf16 channels_last"]
+        words = "step --quick --repeats 1 --device cpu --no-memory --networks U-Net --precisions fp32 bf16 --forms"
+        step.run(parse([*words.split(), *named]))
+        assert together == [{"plain fp32", named[0]}, {"plain fp32", "plain bf16", named[1]}]
 
     def test_peak_memory_is_taken_from_the_same_forms(self) -> None:
         work = {"network": "U-Net", "batch": 1, "size": 16, "device": "cpu"}

@@ -61,7 +61,7 @@ def test_every_form_is_measured_and_float32_gives_the_plain_result(monkeypatch: 
     words = ["tta", "--quick", "--repeats", "1", "--networks", "U-Net", "--no-memory", "--device", "cpu"]
     report = tta.run(command.parse(words))
     (case,) = report.cases
-    assert len(case.rows) == 2 + 2 * 2 * 2
+    assert len(case.rows) == 2 + 2 * 2 * 3  # each precision and layout by itself, fused, checkpointed
     plain, ours = case.row("plain fp32"), case.row("ours fp32")
     assert plain.flops is not None
     assert ours.flops is not None

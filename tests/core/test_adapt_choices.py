@@ -182,6 +182,27 @@ class TestPrecisionAndLayout:
         torch.testing.assert_close(found, adapt(*networks, blurry, **choices).image, rtol=0, atol=1e-6)
         assert all(weight.is_contiguous() for network in networks for weight in network.parameters())
 
+    @pytest.mark.parametrize("channels_last", [False, True])
+    @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+    def test_the_fused_optimiser_changes_nothing_but_rounding(
+        self, networks: tuple[nn.Module, nn.Module], monkeypatch: Any, optimizer: Any, channels_last: bool
+    ) -> None:
+        asked: list[Any] = []
+        step = torch.optim.Optimizer.zero_grad
+        monkeypatch.setattr(
+            torch.optim.Optimizer,
+            "zero_grad",
+            lambda self, **given: (asked.append(self.defaults["fused"]), step(self, **given))[1],
+        )
+        blurry = torch.rand(1, 3, 30, 41)
+        choices: dict[str, Any] = {"steps": 3, "lr": 1e-3, "histogram": "none", "optimizer": optimizer}
+        exact, found = (
+            adapt(*networks, blurry, channels_last=channels_last, fused=fused, **choices) for fused in (False, True)
+        )
+        assert asked == [None] * 3 + [True] * 3
+        assert exact.steps[-1].change > 1e-4
+        torch.testing.assert_close(found.image, exact.image, rtol=0, atol=1e-6)
+
     def test_bf16_computes_in_bfloat16_and_updates_in_float32(self, networks: tuple[nn.Module, nn.Module]) -> None:
         seen: set[torch.dtype] = set()
         for network in networks:
@@ -205,14 +226,22 @@ class TestPrecisionAndLayout:
         ("choice", "message"),
         [
             ({"amp": "fp16"}, "amp: expected one of none, bf16, auto, got 'fp16'"),
+            ({"fused": "yes"}, "fused: expected True or False, got 'yes'"),
             ({"channels_last": 1}, "channels_last: expected True or False, got 1"),
-            ({"max_memory": 0}, "max_memory: expected a number of bytes > 0, or None, got 0"),
-            ({"max_memory": "4G"}, "max_memory: expected a number of bytes > 0, or None, got '4G'"),
+            ({"max_memory": 0}, "max_memory: expected bytes > 0 or a size such as 4G or 800M, got 0"),
+            ({"max_memory": 4.5e9}, "max_memory: expected bytes > 0 or a size such as 4G or 800M, got 4500000000.0"),
+            ({"max_memory": "4 potatoes"}, "max_memory: expected bytes > 0 or a size such as 4G or 800M, got '4 potat"),
         ],
     )
     def test_refusals(self, choice: dict[str, Any], message: str) -> None:
         with pytest.raises(AdaptError, match=message):
             AdaptConfig(**choice)
+
+    @pytest.mark.parametrize(
+        ("size", "expected"), [(7, 7), ("7", 7), ("4G", 2**32), ("2.5 MiB", 2621440), ("1kb", 1024)]
+    )
+    def test_sizes(self, size: Any, expected: int) -> None:
+        assert AdaptConfig(max_memory=size).max_memory == expected
 
 
 def test_time_is_that_of_the_passes(monkeypatch: pytest.MonkeyPatch) -> None:

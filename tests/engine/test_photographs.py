@@ -64,7 +64,7 @@ def test_folders_keep_their_shape_and_results_are_algorithm_1s(
     checkpoints.load_weights(reblur_net, weights.with_name("net_r_9.pth"))
     blurry = cv2.imread(str(shots / "a.png"))[..., ::-1].transpose(2, 0, 1)[None] / 255
     image = torch.from_numpy(blurry.copy()).float()
-    expected = adapt(deblur_net, reblur_net, image, steps=2, lr=0.01, channels_last=True).image
+    expected = adapt(deblur_net, reblur_net, image, steps=2, lr=0.01, channels_last=True, fused=True).image
     result = cv2.imread(str(out / "a.png"))[..., ::-1]
     assert np.array_equal(result, (expected.clamp(0, 1) * 255).round()[0].permute(1, 2, 0).numpy())
 
@@ -402,3 +402,15 @@ class TestRefusals:
     def test_wrong_numbers(self, message: Any, shots: Path) -> None:
         assert "steps: expected a whole number of updates >= 0, got -1" in message(shots, "--steps", -1)
         assert "lr: expected a learning rate > 0" in message(shots, "--lr", 0)
+
+
+def test_a_photograph_that_is_missing_is_said_before_torch_is_loaded(tmp_path: Path) -> None:
+    code = (
+        "import sys; from reblur_plugin import cli, deblur; done = cli.guarded(deblur.main); "
+        "assert not {'torch', 'basicsr'} & sys.modules.keys(); sys.exit(done)"
+    )
+    words = [tmp_path / "a.png", "-o", tmp_path / "out", "--weights", tmp_path / "net_g.pth", "--import", "mine"]
+    finished = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False
+    )
+    assert (finished.returncode, finished.stderr) == (1, f"error: {tmp_path}/a.png: no such file or folder\n")

@@ -8,6 +8,7 @@ import math
 import warnings
 from typing import Any
 
+import cv2
 import lpips
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import torch
 
 import reblur_plugin
 from reblur_plugin.metrics import lpips_metric, on_device
+from reblur_plugin.metrics.niqe_metric import reblur_niqe
 from reblur_plugin.models import scoring
 from reblur_plugin.models.scoring import Pair, scored
 
@@ -123,7 +125,28 @@ class TestInBatches:
         assert (first["psnr"], third["psnr"]) == pytest.approx(
             [values["psnr"] for values in one_by_one([pairs[0], pairs[2]], METRICS)]
         )
-        assert references == ["reblur_niqe"] * 3
+        assert references == ["reblur_niqe"] * 3  # they are smaller than two of its blocks
+
+    def test_niqe_needs_no_sharp_images(self, references: list[str], rng: np.random.Generator) -> None:
+        """Pictures with and without reference are one batch; a border is left out."""
+        images = [cv2.blur(rng.integers(0, 256, (100, 200, 3), dtype=np.uint8), (3, 3)) for _ in range(3)]
+        metrics = {"niqe": {"type": "reblur_niqe", "crop_border": 2}}
+        found = scored([Pair(images[0], images[1]), Pair(images[1], None), Pair(images[2], None)], metrics)
+        assert references == []
+        expected = [reblur_niqe(image[..., ::-1], crop_border=2) for image in images]
+        assert [values["niqe"] for values in found] == pytest.approx(expected, abs=1e-4)
+        assert len({round(value, 3) for value in expected}) == 3
+
+    def test_a_flat_picture_has_nan_and_niqes_warning(
+        self, references: list[str], rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        textured = rng.integers(0, 256, (96, 192, 3), dtype=np.uint8)
+        pairs = [Pair(textured, None), Pair(np.zeros_like(textured), None)]
+        first, second = scored(pairs, {"niqe": {"type": "reblur_niqe"}})
+        assert first["niqe"] == pytest.approx(reblur_niqe(textured[..., ::-1]))
+        assert math.isnan(second["niqe"])
+        assert references == ["reblur_niqe"] * 2
+        assert "no texture to measure" in caplog.text
 
 
 def test_gpus_are_what_is_fast() -> None:

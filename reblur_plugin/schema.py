@@ -100,7 +100,7 @@ _SHARP_WEIGHT = {
 _SIZE = {
     "type": ["integer", "string", "null"],
     "minimum": 1,
-    "pattern": r"^\d+\.?\d* ?[KMGTkmgt]?i?[Bb]?$",
+    "pattern": r"^(?=.*[1-9])\d+\.?\d* ?[KMGTkmgt]?([iI]?[Bb])?$",
     "title": "bytes > 0 or a size such as 4G",
 }
 _TRAIN: Schema = {

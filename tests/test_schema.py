@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 from reblur_plugin import options, schema
+from reblur_plugin.core.choices import AdaptError, bytes_of
 
 _FILES = sorted((Path(__file__).resolve().parent.parent / "options").rglob("*.yml"))
 
@@ -33,3 +34,16 @@ def test_every_option_file_and_fragment_passes_by_itself(path: Path) -> None:
 def test_a_typo_shows_in_an_editor() -> None:
     with pytest.raises(jsonschema.ValidationError, match="totl_iter"):
         jsonschema.validate({"train": {"totl_iter": 5}}, schema.for_editors())
+
+
+@pytest.mark.parametrize(
+    "word", ["4G", "800M", "2.5 GiB", "7", "1kb", "4GIB", "4Gi", "0G", "0.0", "four", "", "4 G B", "-1"]
+)
+def test_a_size_is_one_for_the_schema_as_for_adaptation(word: str) -> None:
+    try:
+        bytes_of(word)
+        is_size = True
+    except AdaptError:
+        is_size = False
+    block = {"val": {"tta": {"max_memory": word}}}
+    assert jsonschema.Draft202012Validator(schema.for_editors()).is_valid(block) is is_size

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> Report:
         "SSIM on the device": lambda: on_device.ssim(*loaded()).item(),
         "LPIPS (AlexNet)": score_lpips,
         "NIQE by BasicSR": lambda: reblur_niqe(blurry),
-        "NIQE on the device": lambda: niqe_on_device.niqe(on_device.batch([blurry], device)).item(),
+        "NIQE on the device": lambda: niqe_on_device.niqe(on_device.batch([blurry[..., ::-1]], device)).item(),
     }
     seconds = measure.interleaved(forms, arguments.repeats, device)
     rows = [Row(name, times) for name, times in seconds.items()]

@@ -22,7 +22,7 @@ class PlainStep:
         deblur_net, reblur_net: M_D, whose finest image comes first, and M_R.
         blurry, sharp: B and S, `(B, 3, H, W)` in [0, 1].
         order: "reblur_first", "deblur_first", or "simultaneous": both gradients before both updates.
-        dtype: of autocast; None computes in float32.
+        dtype: of autocast; None computes in float32, float16 scales the losses.
 
     `saves` takes single savings into it, to see what each is worth: "held" makes no gradient of L_D for M_R's weights,
     "idle" builds no graph for M_R(S), nor for the passes of M_D in L_R.
@@ -43,6 +43,10 @@ class PlainStep:
         self.blurry, self.sharp, self.order, self.dtype = blurry, sharp, order, dtype
         self.deblur_adam = torch.optim.Adam(deblur_net.parameters(), lr=1e-4)
         self.reblur_adam = torch.optim.Adam(reblur_net.parameters(), lr=1e-4)
+        self.deblur_scaler, self.reblur_scaler = (
+            torch.amp.GradScaler(blurry.device.type, init_scale=1024.0, enabled=dtype is torch.float16)
+            for _ in range(2)
+        )
         self.keep_gradients = False
         self.gradients: dict[str, list[Tensor]] = {}
 
@@ -50,17 +54,21 @@ class PlainStep:
         """Update both networks; with `keep_gradients` remember what moved "deblur" and "reblur"."""
         if self.order == "reblur_first":
             self._reblur_gradient()
-            self.reblur_adam.step()
+            self._step(self.reblur_adam, self.reblur_scaler)
             self._deblur_gradient()
-            self.deblur_adam.step()
+            self._step(self.deblur_adam, self.deblur_scaler)
             return
         self._deblur_gradient()
         if self.order == "deblur_first":
-            self.deblur_adam.step()
+            self._step(self.deblur_adam, self.deblur_scaler)
         self._reblur_gradient()
         if self.order == "simultaneous":
-            self.deblur_adam.step()
-        self.reblur_adam.step()
+            self._step(self.deblur_adam, self.deblur_scaler)
+        self._step(self.reblur_adam, self.reblur_scaler)
+
+    def _step(self, adam: torch.optim.Adam, scaler: torch.amp.GradScaler) -> None:
+        scaler.step(adam)
+        scaler.update()
 
     def _deblur_gradient(self) -> None:
         """L_D = L_1 + L_Reblur (Eq. 5, 6)."""
@@ -72,9 +80,9 @@ class PlainStep:
             with self._idle():
                 reblurred_sharp = self.reblur_net(self.sharp)
             loss = self._l1(output) + F.l1_loss(self.reblur_net(deblurred), reblurred_sharp)
-        loss.backward()
+        self.deblur_scaler.scale(loss).backward()
         self.reblur_net.requires_grad_(True)
-        self._keep("deblur", self.deblur_net)
+        self._keep("deblur", self.deblur_net, self.deblur_scaler)
 
     def _reblur_gradient(self) -> None:
         """L_R = L_Blur + L_Sharp (Eq. 2-4)."""
@@ -84,8 +92,8 @@ class PlainStep:
                 deblurred, pseudo_sharp = self._finest(self.blurry), self._finest(self.sharp)
             loss = F.l1_loss(self.reblur_net(deblurred), self.blurry)
             loss = loss + F.l1_loss(self.reblur_net(pseudo_sharp), pseudo_sharp)
-        loss.backward()
-        self._keep("reblur", self.reblur_net)
+        self.reblur_scaler.scale(loss).backward()
+        self._keep("reblur", self.reblur_net, self.reblur_scaler)
 
     def _finest(self, image: Tensor) -> Tensor:
         output = self.deblur_net(image)
@@ -101,9 +109,10 @@ class PlainStep:
             total = total + F.l1_loss(image, sharp)
         return total
 
-    def _keep(self, name: str, network: nn.Module) -> None:
+    def _keep(self, name: str, network: nn.Module, scaler: torch.amp.GradScaler) -> None:
         if self.keep_gradients:
-            self.gradients[name] = [parameter.grad.clone() for parameter in network.parameters()]  # type: ignore[union-attr]
+            gradients = [parameter.grad for parameter in network.parameters()]
+            self.gradients[name] = [gradient / scaler.get_scale() for gradient in gradients if gradient is not None]
 
     def _idle(self) -> torch.set_grad_enabled:
         return torch.set_grad_enabled("idle" not in self.saves)

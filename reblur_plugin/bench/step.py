@@ -139,7 +139,8 @@ def _cases(work: Work, arguments: argparse.Namespace, device: torch.device) -> l
 
 
 def _rows(forms: dict[str, Form], work: Work, arguments: argparse.Namespace, device: torch.device) -> dict[str, Row]:
-    """Time the forms in turns, each as often as in training: after itself."""
+    """Time the forms in turns, each as training runs it: after itself."""
+    torch.compiler.reset()  # it keeps a few translations of a network and leaves later ones as they are
     steps = {name: _step(form, work) for name, form in forms.items()}
     gradients = _first_gradients(forms, steps, work)
     clock = measure.clock_of(arguments.processor_time, device)

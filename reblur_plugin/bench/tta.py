@@ -155,7 +155,7 @@ def _adaptation(form: Form, work: Work, depths: tuple[int | None, int | None]) -
 
 
 def _choices(form: Form, work: Work) -> AdaptConfig:
-    """Return what `reblur_plugin.deblur` would choose, so that a GPU matches histograms itself."""
+    """Return the form's choices; histograms are matched where `reblur_plugin.deblur` does, on a GPU by itself."""
     histogram: HistogramMatching = "torch" if work.device.startswith("cuda") else "skimage"
     speed: dict[str, Any] = {"amp": form.amp, "channels_last": form.channels_last, "fused": form.fused}
     return AdaptConfig(work.steps, _LR, histogram=histogram, keep=(), **speed)

@@ -35,9 +35,9 @@ class AdaptConfig:
         max_change: mean |L^i - L^0| beyond which adaptation has gone astray and L^0 is returned (D34); None: any.
         amp: autocast: "bf16", "auto" (bf16 where the device has units for it), or "none".
         channels_last: compute in this memory layout, the faster one on most devices.
-        fused: update all weights by PyTorch's fused optimiser, the faster one on CPUs and CUDA GPUs.
-        max_memory: bytes that the process (on a GPU: PyTorch) may hold, or text such as "4G"; the cheapest way that
-            fits is taken (D35).
+        fused: update all weights by PyTorch's fused optimiser, the faster one on CPUs.
+        max_memory: bytes that the process (on a GPU: PyTorch) may hold, in an option file also text such as "4G"; the
+            cheapest way that fits is taken (D35).
     """
 
     steps: int = 5

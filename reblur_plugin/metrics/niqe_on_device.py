@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reblur_plugin import host
+
 FEWEST = 2  # blocks, for a covariance
 _BLOCK = 96  # pixels each way, of the original; half as many at half the size
 _RADIUS, _SIGMA = 3, 7 / 6  # of the window for mean and variance
@@ -36,13 +38,14 @@ def niqe(images: Tensor) -> Tensor:
     """
     rows, columns = (size // _BLOCK for size in images.shape[-2:])
     luma = _luma(images[..., : rows * _BLOCK, : columns * _BLOCK])
-    halved = _halved(luma / 255) * 255
+    halved = _halved((luma.double() / 255).float()) * 255
     features = torch.cat([_features(luma, _BLOCK), _features(halved, _BLOCK // 2)], dim=-1)
     return torch.tensor([_distance(blocks) for blocks in features.cpu().numpy()], dtype=torch.float64)
 
 
 def _luma(images: Tensor) -> Tensor:
-    red, green, blue = (images.float() / 255).double().unbind(1)
+    # In double, then rounded: CUDA divides float32 by a number as it multiplies by the inverse, a bit off.
+    red, green, blue = (images.double() / 255).float().double().unbind(1)
     luma = _LUMA[2] * blue + _LUMA[1] * green + _LUMA[0] * red + 16
     return ((luma / 255).float() * 255).round()
 
@@ -70,7 +73,7 @@ def _features(luma: Tensor, size: int) -> Tensor:
     blocks = normal.unfold(1, size, size).unfold(2, size, size).flatten(1, 2)
     alpha, left, right = _asymmetric_gaussian(blocks)
     features = [alpha, (left + right) / 2]
-    _, alphas, _, mean_ratios = (table.to(luma.device) for table in _tables())
+    _, alphas, _, mean_ratios = _tables(luma.device)
     for shift in _SHIFTS:
         alpha, left, right = _asymmetric_gaussian(blocks * blocks.roll(shift, dims=(-2, -1)))
         index = torch.searchsorted(alphas, alpha)
@@ -106,19 +109,21 @@ def _asymmetric_gaussian(blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     ratio = left / right
     shape = values.abs().mean(-1).square() / squares.mean(-1)
     shape = shape * (ratio**3 + 1) * (ratio + 1) / (ratio.square() + 1).square()
-    moments, alphas, scale_ratios, _ = (table.to(blocks.device) for table in _tables())
+    moments, alphas, scale_ratios, _ = _tables(blocks.device)
     above = torch.searchsorted(moments, shape).clamp(1, len(moments) - 1)
     index = torch.where((moments[above] - shape) < (shape - moments[above - 1]), above, above - 1)
     index = torch.where(shape.isnan(), 0, index)  # nothing lies nearest to nan: BasicSR takes the first
     return alphas[index], left * scale_ratios[index], right * scale_ratios[index]
 
 
-@lru_cache(maxsize=1)
-def _tables() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+@lru_cache(maxsize=2)
+def _tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return by rising alpha: E|x|^2 / E[x^2], alpha, the scale's and the mean's ratio to the deviation."""
     alphas = torch.from_numpy(np.arange(0.2, 10.001, 0.001))
     first, second, third = (torch.lgamma(order / alphas) for order in (1, 2, 3))
-    return (2 * second - first - third).exp(), alphas, ((first - third) / 2).exp(), (second - first).exp()
+    moments = (2 * second - first - third).exp()
+    ratios = ((first - third) / 2).exp(), (second - first).exp()
+    return moments.to(device), alphas.to(device), ratios[0].to(device), ratios[1].to(device)
 
 
 def _distance(features: NDArray[np.float64]) -> float:
@@ -134,6 +139,7 @@ def _distance(features: NDArray[np.float64]) -> float:
 
 @lru_cache(maxsize=1)
 def _pristine() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    host.prepare()
     import basicsr
 
     stored = np.load(Path(basicsr.__path__[0]) / _PARAMETERS)

@@ -77,8 +77,8 @@ class JointlyTrainedModel(StoredModel):
         """Update M_D and M_R (and the discriminator) once, by the batch at hand.
 
         L = M_D(B) is computed once, unless a batch comes in parts and M_R goes first: then M_D's graphs wouldn't all
-        fit, so each part's is made when M_D's turn comes. Under `amp` the passes between two updates share one cast of
-        the weights.
+        fit, so each part's is made when M_D's turn comes. Under `amp` a network's passes between two updates share one
+        cast of its weights, but where they are held (D40).
         """
         with torch.autocast(self.device.type, enabled=False):  # autocast forgets its casts with the outermost context
             self._optimize(current_iter)

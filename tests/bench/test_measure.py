@@ -37,6 +37,21 @@ def test_seconds_belong_to_their_form_and_warm_up_does_not_count() -> None:
     assert found == {"plain": [4.0, 8.0], "ours": [1.0, 2.0]}
 
 
+def test_in_a_row_the_last_run_of_each_turn_counts() -> None:
+    now, order = 0.0, ""
+
+    def working(name: str, seconds: Iterator[float]) -> Callable[[], None]:
+        def work() -> None:
+            nonlocal now, order
+            now, order = now + next(seconds), order + name
+
+        return work
+
+    forms = {"a": working("a", iter([50.0, 1.0, 60.0, 2.0])), "b": working("b", iter([70.0, 3.0, 80.0, 4.0]))}
+    found = measure.interleaved(forms, 2, CPU, warm_up=0, clock=lambda: now, in_a_row=2)
+    assert (order, found) == ("aabbbbaa", {"a": [1.0, 2.0], "b": [3.0, 4.0]})
+
+
 def test_processor_time_stands_still_while_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     processor, wall = measure.clock_of(True, CPU), measure.clock_of(False, CPU)

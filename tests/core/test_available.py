@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,9 @@ def test_a_machine_that_says_nothing_has_no_bound(tmp_path: Path, monkeypatch: p
     assert memory.available(CPU) is None
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library isn't glibc")
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library isn't glibc"
+)
 def test_memory_that_the_c_library_keeps_is_given_back() -> None:
     """Blocks below what it maps one by one stay with it once they're free, for another stands above them."""
     pieces = [np.ones(60_000, dtype=np.uint8) for _ in range(2000)]

@@ -29,6 +29,7 @@ from reblur_plugin.core.borrow import bare, borrowed
 from reblur_plugin.core.checkpointing import checkpointed
 from reblur_plugin.core.choices import AdaptConfig, AdaptError, Amp
 from reblur_plugin.core.device import has_fast_bf16
+from reblur_plugin.core.fused import FusedAdam
 from reblur_plugin.core.histogram import match_histogram
 from reblur_plugin.core.passes import Passes, change
 from reblur_plugin.core.plan import Plan
@@ -230,7 +231,8 @@ class _Clock:
 
 
 def _optimizer(parameters: list[nn.Parameter], config: AdaptConfig) -> torch.optim.Optimizer:
-    kind: Callable[..., torch.optim.Optimizer] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer]
+    adam = FusedAdam if config.fused and parameters[0].device.type == "cpu" else torch.optim.Adam
+    kind: Callable[..., torch.optim.Optimizer] = {"adam": adam, "sgd": torch.optim.SGD}[config.optimizer]
     return kind(parameters, lr=config.lr, **({"fused": True} if config.fused else {}))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reblur_plugin.core.fused import FusedAdam
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.models.schedule import MultiStepDecay
 
@@ -118,6 +119,10 @@ class Updater:
         """
         wanted = [{key: value for key, value in group.items() if key != "params"} for group in self._groups()]
         self.optimizer.load_state_dict(state["optimizer"])
+        for weight, slots in self.optimizer.state.items():
+            for name, value in slots.items():
+                if isinstance(value, Tensor) and value.shape == weight.shape:
+                    slots[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)  # `fused` takes this layout
         self.scheduler.last_epoch = state["scheduled"]
         self.scheduler._step_count = state["scheduled"] + 2  # else PyTorch thinks that no step was taken yet
         if state.get("scaler"):
@@ -152,7 +157,8 @@ def _optimizer(label: str, parameters: list[nn.Parameter], train: dict[str, Any]
         raise ReblurModelError(
             f"train: optim_{label}: type: PyTorch has no optimiser {name!r} that fits; the paper uses Adam"
         )
-    build: Callable[..., torch.optim.Optimizer] = kind
+    is_fused = kind is torch.optim.Adam and options.get("fused") and parameters[0].device.type == "cpu"
+    build: Callable[..., torch.optim.Optimizer] = FusedAdam if is_fused else kind
     try:
         return build(parameters, **options)
     except (TypeError, ValueError) as error:

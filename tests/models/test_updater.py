@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from reblur_plugin import checkpoints
+from reblur_plugin.core.fused import FusedAdam
 from reblur_plugin.models.updater import ReblurModelError, Updater
 
 BAD = float("inf")
@@ -118,6 +119,38 @@ class TestRestart:
         for gradient in gradients[2:]:
             step(second, gradient)
         assert torch.equal(second.parameters[0], unbroken.parameters[0])
+
+    def test_on_a_cpu_fused_adam_looks_at_the_layout(self) -> None:
+        def kind(**optimizer: Any) -> type:
+            return type(updater(optim_g={"lr": 1e-3, **optimizer}).optimizer)
+
+        assert kind(type="Adam", fused=True) is FusedAdam
+        assert kind(type="Adam") is kind(type="Adam", fused=False) is torch.optim.Adam
+        assert kind(type="SGD", fused=True) is torch.optim.SGD
+
+    @pytest.mark.parametrize("fused", [False, True])
+    @pytest.mark.parametrize(("before", "after"), [(False, True), (True, False)])
+    def test_the_layout_of_weights_may_change_in_between(self, before: bool, after: bool, fused: bool) -> None:
+        options = train(optim_g={"type": "Adam", "lr": 0.1, "fused": fused})
+
+        def made(channels_last: bool, weight: Tensor) -> Updater:
+            network = nn.Conv2d(3, 4, 3, bias=False)
+            network.weight.data.copy_(weight)
+            network.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+            return Updater("g", network, options, scaled=False)
+
+        def moved(trained: Updater, step: int) -> None:
+            (weight,) = trained.parameters
+            weight.grad = torch.empty_like(weight).copy_(torch.sin(torch.arange(108.0) * step).view_as(weight))
+            trained.step()
+
+        first = made(before, torch.zeros(4, 3, 3, 3))
+        moved(first, 1)
+        second = made(after, first.parameters[0].detach())
+        second.load_state_dict(copy.deepcopy(first.state_dict()))
+        for trained in (first, second):
+            moved(trained, 2)
+        torch.testing.assert_close(second.parameters[0].detach(), first.parameters[0].detach(), rtol=1e-5, atol=1e-6)
 
     def test_a_form_of_adam_may_change_in_between(self) -> None:
         plain, fused = ({"optim_g": {"type": "Adam", "lr": 1e-3, "fused": flag}} for flag in (False, True))

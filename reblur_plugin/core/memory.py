@@ -168,7 +168,8 @@ class Costs:
 
     def _live(self, plan: Plan) -> _LiveBytes:
         shapes = {parameter.shape for network in self._networks for parameter in network.parameters()}
-        with _LiveBytes(shapes) as live:
+        as_stored = {torch.Size((shape[0], *shape[2:], shape[1])) for shape in shapes if len(shape) == 4}  # FusedAdam's
+        with _LiveBytes(shapes | as_stored) as live:
             self._run(plan, _COUNTED)
         return live
 

@@ -229,12 +229,12 @@ def test_the_bound_is_kept(bound: int) -> None:
     assert peak - held > bound * MIB / 3  # and used
 
 
-def _beside_its_estimate() -> tuple[int, int]:
+def _beside_its_estimate(fused: bool) -> tuple[int, int]:
     """Return a fresh process's peak when SRN adapts to a whole photograph, and what was said before."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     deblur_net, reblur_net, blurry = SRN(), ReblurNet(2), torch.rand(1, 3, 256, 448)
-    config = AdaptConfig(steps=1, keep=(), channels_last=True)
+    config = AdaptConfig(steps=1, keep=(), channels_last=True, fused=fused)
     plan = Costs(deblur_net, reblur_net, blurry, config).plan(256, 448, None)
     Path("/proc/self/clear_refs").write_text("5")
     adapt(deblur_net, reblur_net, blurry, config, plan=plan)
@@ -244,9 +244,10 @@ def _beside_its_estimate() -> tuple[int, int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system doesn't tell peak memory")
-def test_the_estimate_is_kept_in_channels_last() -> None:
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_estimate_is_kept_in_channels_last(fused: bool) -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        peak, told = process.submit(_beside_its_estimate).result()
+        peak, told = process.submit(_beside_its_estimate, fused).result()
     assert told / 2 < peak <= told
 
 

@@ -32,9 +32,9 @@ class _Gain(nn.Module):
         return image if self.scales == 1 else [image, image[..., ::2, ::2]]
 
 
-def plain(order: str, scales: int = 1) -> PlainStep:
+def plain(order: str, scales: int = 1, dtype: torch.dtype | None = None) -> PlainStep:
     image = torch.ones(1, 3, 4, 4, dtype=torch.float64)
-    made = PlainStep(_Gain(0.9, scales), _Gain(0.5), B * image, S * image, order)
+    made = PlainStep(_Gain(0.9, scales), _Gain(0.5), B * image, S * image, order, dtype)
     made.keep_gradients = True
     return made
 
@@ -58,6 +58,17 @@ class TestPlainStep:
         assert made.deblur_net.gain.grad == made.gradients["deblur"][0]  # L_R adds nothing to it
         assert made.deblur_net.gain.item() == pytest.approx(0.9001, rel=1e-9)
         assert made.reblur_net.gain.item() == pytest.approx(0.5001, rel=1e-9)
+
+    @pytest.mark.parametrize("order", ["reblur_first", "deblur_first", "simultaneous"])
+    def test_losses_scaled_for_fp16_move_the_weights_alike(self, order: str) -> None:
+        exact, scaled = plain(order), plain(order, dtype=torch.float16)  # nothing here is computed in fp16
+        for made in (exact, scaled):
+            made()
+        for name in ("deblur", "reblur"):
+            assert float(scaled.gradients[name][0]) == pytest.approx(float(exact.gradients[name][0]), rel=1e-12)
+        for network in ("deblur_net", "reblur_net"):
+            gains = [float(getattr(made, network).gain.detach()) for made in (exact, scaled)]
+            assert gains[1] == pytest.approx(gains[0], rel=1e-9)
 
     def test_every_scale_counts_in_l1_alone(self) -> None:
         made = plain("simultaneous", scales=2)

@@ -20,7 +20,7 @@ _HOME = {
     "Adaptation": "core.adapt",
     "Adapter": "core.video",
     "adapt": "core.adapt",
-    "OptionError": "options",
+    "OptionError": "options.reading",
     "register": "registration",
 }
 __all__ = ["AdaptConfig", "AdaptError", "Adaptation", "Adapter", "OptionError", "adapt", "register"]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from reblur_plugin import cli
-from reblur_plugin.options import OptionError
+from reblur_plugin.options.reading import OptionError
 
 
 def main() -> int:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from reblur_plugin import options, rules
 from reblur_plugin.errors import ReblurError
+from reblur_plugin.options import checks, reading
 
 
 def parser(program: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -36,20 +36,20 @@ def parser(program: str, description: str, example: str) -> argparse.ArgumentPar
     return arguments
 
 
-def read_options(arguments: argparse.Namespace, is_train: bool) -> options.Options:
+def read_options(arguments: argparse.Namespace, is_train: bool) -> reading.Options:
     """Return the checked options that a command line names.
 
     Raises:
         OptionError: with all problems; names of classes are checked (and torch loaded) once others have been found.
     """
-    chosen = options.override(options.read(arguments.opt), arguments.force_yml)
-    problems = rules.problems(chosen, is_train)
+    chosen = reading.override(reading.read(arguments.opt), arguments.force_yml)
+    problems = checks.problems(chosen, is_train)
     if problems:
-        raise options.OptionError("; ".join(problems + _component_problems(chosen, arguments.modules)))
+        raise reading.OptionError("; ".join(problems + _component_problems(chosen, arguments.modules)))
     return chosen
 
 
-def _component_problems(chosen: options.Options, modules: Sequence[str]) -> list[str]:
+def _component_problems(chosen: reading.Options, modules: Sequence[str]) -> list[str]:
     """Return what is wrong with names of classes; nothing, if BasicSR can't even be loaded."""
     from reblur_plugin import host, registration
 
@@ -58,7 +58,7 @@ def _component_problems(chosen: options.Options, modules: Sequence[str]) -> list
         registration.register()
     except host.HostError:
         return []
-    from reblur_plugin.engine import components
+    from reblur_plugin.options import components
 
     return components.problems(chosen)
 
@@ -76,7 +76,7 @@ def import_modules(names: Sequence[str]) -> None:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
-            raise options.OptionError(
+            raise reading.OptionError(
                 f"--import {name}: no module named {error.name!r}; start in your project's folder or install it"
             ) from error
 

@@ -48,14 +48,14 @@ def main() -> int:
     parser.add_argument("--import", dest="modules", nargs="+", default=[], metavar="MODULE", help="your own networks")
     arguments = parser.parse_args()
 
-    from reblur_plugin.engine.jobs import find_jobs
+    from reblur_plugin.photographs.jobs import find_jobs
 
     jobs = find_jobs(arguments.inputs, arguments.out, arguments.suffix, arguments.existing, arguments.compare)
     cli.import_modules(arguments.modules)
 
     from reblur_plugin.core.adapt import AdaptConfig
     from reblur_plugin.core.device import device_named
-    from reblur_plugin.engine import photographs
+    from reblur_plugin.photographs import deblurring
 
     device = device_named(arguments.device)
     config = AdaptConfig(
@@ -68,8 +68,8 @@ def main() -> int:
         fused=device.type in ("cpu", "cuda"),
         max_memory=arguments.max_memory,
     )
-    networks = photographs.load_networks(arguments.weights, arguments.reblur_weights, config.steps > 0)
-    failures = photographs.deblur(jobs, *networks, config, device)
+    networks = deblurring.load_networks(arguments.weights, arguments.reblur_weights, config.steps > 0)
+    failures = deblurring.deblur(jobs, *networks, config, device)
     for failure in failures:
         sys.stderr.write(f"error: {failure}\n")
     return 1 if failures else 0

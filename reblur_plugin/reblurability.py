@@ -32,7 +32,7 @@ def main() -> int:
 
     from reblur_plugin import registration
     from reblur_plugin.data.images import ImageError
-    from reblur_plugin.engine import ranking
+    from reblur_plugin.evaluation import ranking
     from reblur_plugin.metrics.reblurability_metric import load_reblur_net
 
     registration.register()

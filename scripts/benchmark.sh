@@ -17,5 +17,5 @@ else
 fi
 for what in step tta data metrics; do
     printf '\n== %s\n' "$what"
-    "$python" -m reblur_plugin.bench "$what" --device "$device" --json "docs/benchmarks/${name}_$what.json" "${@:3}"
+    "$python" -m benchmarks "$what" --device "$device" --json "docs/benchmarks/${name}_$what.json" "${@:3}"
 done

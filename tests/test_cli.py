@@ -19,7 +19,7 @@ from reblur_plugin import cli, host, test, train
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.errors import ReblurError
-from reblur_plugin.options import Options
+from reblur_plugin.options.reading import Options
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ["train", "test"]

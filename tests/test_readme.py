@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from reblur_plugin import checkpoints, options, rules
+from reblur_plugin import checkpoints
 from reblur_plugin.archs.reblur_arch import ReblurNet
+from reblur_plugin.options import checks, reading
 
 _README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 _BLOCKS = re.findall(r"```(\w+)\n(.*?)```", _README, re.DOTALL)
@@ -80,6 +81,6 @@ def test_every_option_file_that_it_names_exists(root: Path) -> None:
 def test_its_commands_name_files_that_pass_the_check(root: Path, line: str) -> None:
     file = re.search(r"-opt (options/\w+\.yml)", line)
     assert file is not None
-    read = options.read(root / file[1])
+    read = reading.read(root / file[1])
     read["path"] = {}
-    rules.check(read, is_train="reblur_plugin.train" in line)
+    checks.check(read, is_train="reblur_plugin.train" in line)

@@ -10,7 +10,7 @@ from typing import Any
 from reblur_plugin.data.images import SUFFIXES
 from reblur_plugin.data.packed import packed_pairs
 from reblur_plugin.data.pairs import DatasetError, Pair
-from reblur_plugin.options import suggest
+from reblur_plugin.options.reading import suggest
 
 REDS_PARTS = ("train_blur", "train_sharp", "val_blur", "val_sharp")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reblur_plugin.core.blur import Frame, average_frames, random_path, shake, with_frames_between
+from reblur_plugin.data.blur import Frame, average_frames, random_path, shake, with_frames_between
 from reblur_plugin.data.pairs import DatasetError
 
 
@@ -76,7 +76,7 @@ class Films(Settings):
 
 @dataclass(frozen=True)
 class Shakes(Settings):
-    """How pairs are made from a photograph: see `core.blur.random_path`.
+    """How pairs are made from a photograph: see `data.blur.random_path`.
 
     Attributes:
         shortest, longest: the path's length in pixels, drawn for each pair.

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from reblur_plugin.core.blur import Frame
+from reblur_plugin.data.blur import Frame
 from reblur_plugin.data.images import decode_image, write_image
 from reblur_plugin.data.layouts import list_images, subfolders
 from reblur_plugin.data.pairs import DatasetError

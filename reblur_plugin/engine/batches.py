@@ -13,7 +13,7 @@ from reblur_plugin.data.pair_dataset import DeblurPairDataset, Draw, DrawSampler
 from reblur_plugin.data.prefetch import on_device
 from reblur_plugin.engine import run
 from reblur_plugin.errors import ReblurError
-from reblur_plugin.options import Options
+from reblur_plugin.options.reading import Options
 
 
 class Batches:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from reblur_plugin.engine import run
-from reblur_plugin.options import Options
+from reblur_plugin.options.reading import Options
 
 
 class Progress:

@@ -15,10 +15,10 @@ from reblur_plugin import host, registration
 from reblur_plugin.archs.complexity import count_macs, count_parameters
 from reblur_plugin.engine import run
 from reblur_plugin.engine.batches import Batches
-from reblur_plugin.engine.components import build_dataset, check_components
 from reblur_plugin.engine.progress import Progress
-from reblur_plugin.models.scoring import try_metrics
-from reblur_plugin.options import Options, complete, in_iterations
+from reblur_plugin.evaluation.scoring import try_metrics
+from reblur_plugin.options.components import build_dataset, check_components
+from reblur_plugin.options.reading import Options, complete, in_iterations
 
 host.prepare()
 
@@ -31,7 +31,7 @@ def rehearse(options: Options, root: Path) -> Iterator[str]:
     """Yield the lines of the report, as they become known. Nothing is written to disk.
 
     Args:
-        options: from `options.read` and `rules.check`, of a training.
+        options: from `reading.read` and `checks.check`, of a training.
         root: folder that would get experiments/.
 
     Raises:

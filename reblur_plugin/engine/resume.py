@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reblur_plugin import checkpoints
-from reblur_plugin.options import OptionError, Options
+from reblur_plugin.options.reading import OptionError, Options
 
 _KEYS = {"iter", "draws", "to_validate", "updaters", "best"}
 

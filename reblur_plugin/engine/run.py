@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from reblur_plugin import __version__, host
-from reblur_plugin.options import OptionError, Options, write
+from reblur_plugin.options.reading import OptionError, Options, write
 
 host.prepare()
 
@@ -33,7 +33,7 @@ def start(options: Options, root: Path, is_train: bool, launcher: str) -> Option
     Nothing is created on disk.
 
     Args:
-        options: as checked by `rules.check`; not changed.
+        options: as checked by `checks.check`; not changed.
         root: folder of experiments/, results/ and tb_logger/.
         is_train: training or test.
         launcher: "none", "pytorch" (torchrun) or "slurm" (srun); NCCL with CUDA, else gloo.

@@ -17,11 +17,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from reblur_plugin import __version__, host, registration
 from reblur_plugin.engine import run
-from reblur_plugin.engine.components import build_dataset, check_components
-from reblur_plugin.models.journal import Journal
+from reblur_plugin.evaluation.journal import Journal
+from reblur_plugin.evaluation.scoring import try_metrics
 from reblur_plugin.models.reblur_model import ReblurModel
-from reblur_plugin.models.scoring import try_metrics
-from reblur_plugin.options import OptionError, Options, complete
+from reblur_plugin.options.components import build_dataset, check_components
+from reblur_plugin.options.reading import OptionError, Options, complete
 
 host.prepare()
 
@@ -37,7 +37,7 @@ def test(options: Options, root: Path, launcher: str = "none") -> bool:
     otherwise an older results/NAME moves aside.
 
     Args:
-        options: from `options.read` and `rules.check`.
+        options: from `reading.read` and `checks.check`.
         root: folder that gets results/.
         launcher: "none", "pytorch" under torchrun, or "slurm" under srun.
 

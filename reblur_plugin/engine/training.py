@@ -18,13 +18,13 @@ from reblur_plugin import host, registration
 from reblur_plugin.data.pair_dataset import DeblurPairDataset
 from reblur_plugin.engine import resume, run
 from reblur_plugin.engine.batches import Batches
-from reblur_plugin.engine.components import build_dataset, check_components
 from reblur_plugin.engine.interruption import Interrupted, Interruption, WatchedImages
 from reblur_plugin.engine.progress import Progress, Reporter
 from reblur_plugin.errors import ReblurError
+from reblur_plugin.evaluation.scoring import try_metrics
 from reblur_plugin.models.reblur_model import ReblurModel
-from reblur_plugin.models.scoring import try_metrics
-from reblur_plugin.options import OptionError, Options, complete, in_iterations
+from reblur_plugin.options.components import build_dataset, check_components
+from reblur_plugin.options.reading import OptionError, Options, complete, in_iterations
 
 host.prepare()
 
@@ -36,7 +36,7 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
     """Train by checked options; return whether it ran to its end (False: interrupted, saved, to be resumed).
 
     Args:
-        options: from `options.read` and `rules.check`.
+        options: from `reading.read` and `checks.check`.
         root: folder that gets experiments/ and tb_logger/.
         launcher: "none", "pytorch" under torchrun, or "slurm" under srun.
         auto_resume: go on from the newest whole training state of this experiment, if there is one.

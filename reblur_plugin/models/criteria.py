@@ -11,8 +11,8 @@ import torch
 
 from reblur_plugin import host
 from reblur_plugin.core.objectives import SHARP_REFERENCES, SharpReference
+from reblur_plugin.core.schedule import PiecewiseLinear
 from reblur_plugin.errors import ReblurError
-from reblur_plugin.models.schedule import PiecewiseLinear
 from reblur_plugin.models.updater import ReblurModelError
 
 host.prepare()

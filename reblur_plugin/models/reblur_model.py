@@ -31,10 +31,10 @@ from reblur_plugin.core.device import has_fast_bf16
 from reblur_plugin.core.memory import Costs
 from reblur_plugin.core.objectives import finest
 from reblur_plugin.core.plan import Plan
+from reblur_plugin.evaluation.validation import validate
 from reblur_plugin.models.criteria import Criteria, built
 from reblur_plugin.models.joint_training import JointlyTrainedModel
 from reblur_plugin.models.updater import ReblurModelError, Updater
-from reblur_plugin.models.validation import validate
 from reblur_plugin.models.watch import CollapseWatch, FiniteWatch
 
 host.prepare()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from reblur_plugin.core.fused import FusedAdam
+from reblur_plugin.core.schedule import MultiStepDecay
 from reblur_plugin.errors import ReblurError
-from reblur_plugin.models.schedule import MultiStepDecay
 
 _SCALE = 1024.0  # first loss scale under fp16, as in the first author's code
 _UNUSABLE = ("LBFGS", "Optimizer", "SparseAdam")  # needs a closure, is no algorithm, needs sparse gradients

@@ -173,7 +173,7 @@ class TestPhotographs:
 
 def synthesis_path(settings: Shakes, rng: np.random.Generator) -> Any:
     """Return the path that `Shakes.make` takes."""
-    from reblur_plugin.core.blur import random_path
+    from reblur_plugin.data.blur import random_path
 
     length = rng.uniform(settings.shortest, settings.longest)
     return random_path(rng, settings.poses, length, 0, settings.spread, settings.rotation)

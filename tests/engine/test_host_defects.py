@@ -22,14 +22,15 @@ import yaml
 from torch import Tensor, nn
 
 import reblur_plugin
-from reblur_plugin import checkpoints, cli, host, options, rules, test, train
+from reblur_plugin import checkpoints, cli, host, test, train
 from reblur_plugin.data.pair_dataset import DrawSampler
 from reblur_plugin.engine import resume, run, testing, training
 from reblur_plugin.engine.batches import Batches
-from reblur_plugin.engine.components import build_dataset
 from reblur_plugin.errors import MetricError
-from reblur_plugin.models import validation
+from reblur_plugin.evaluation import validation
 from reblur_plugin.models.reblur_model import ReblurModel
+from reblur_plugin.options import checks, reading
+from reblur_plugin.options.components import build_dataset
 
 host.prepare()
 reblur_plugin.register()
@@ -295,7 +296,7 @@ class TestSecurity:
         loaders = [yaml.SafeLoader, yaml.FullLoader, yaml.CLoader]
         before = [(dict(loader.yaml_constructors), str(loader.yaml_implicit_resolvers)) for loader in loaders]
         (place / "o.yml").write_text("a: 1e-4\n")
-        options.override(options.read(place / "o.yml"), ["b=2e-4"])
+        reading.override(reading.read(place / "o.yml"), ["b=2e-4"])
         assert [(dict(loader.yaml_constructors), str(loader.yaml_implicit_resolvers)) for loader in loaders] == before
 
 
@@ -318,7 +319,7 @@ class TestMessages:
         models = place / "experiments" / "tiny" / "models"
         tiny_options["path"] = {f"pretrain_network_{label}": str(models / f"net_{label}_2.pth") for label in "gr"}
         del tiny_options["val"], tiny_options["logger"], tiny_options["train"], tiny_options["datasets"]["train"]
-        rules.check(tiny_options, is_train=False)
+        checks.check(tiny_options, is_train=False)
         testing.test(tiny_options, place)
         pictures = place / "results" / "tiny" / "visualization" / "tiny_val"
         assert {path.name for path in pictures.rglob("*.png")} == {"000000.png"}
@@ -336,7 +337,7 @@ class TestMessages:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb" else find(name))
         tiny_options["logger"] |= {"use_tb_logger": True, "wandb": {"project": "x"}}
         with pytest.raises(
-            options.OptionError, match="logger: wandb: the package wandb isn't installed; pip install wan"
+            reading.OptionError, match="logger: wandb: the package wandb isn't installed; pip install wan"
         ):
             training.train(tiny_options, place)
         assert [path.name for path in place.iterdir()] == ["data"]

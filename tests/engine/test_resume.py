@@ -19,7 +19,7 @@ from reblur_plugin import checkpoints, host
 from reblur_plugin.data.pair_dataset import DrawSampler
 from reblur_plugin.engine import training
 from reblur_plugin.models.reblur_model import ReblurModel
-from reblur_plugin.options import OptionError
+from reblur_plugin.options.reading import OptionError
 
 host.prepare()
 reblur_plugin.register()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from reblur_plugin.engine import run, training
-from reblur_plugin.options import OptionError
+from reblur_plugin.options.reading import OptionError
 
 Options = dict[str, Any]
 

@@ -21,8 +21,8 @@ import yaml
 from reblur_plugin import checkpoints
 from reblur_plugin.data.images import ImageError
 from reblur_plugin.engine import testing, training
-from reblur_plugin.engine.components import build_dataset
-from reblur_plugin.options import OptionError
+from reblur_plugin.options.components import build_dataset
+from reblur_plugin.options.reading import OptionError
 
 Options = dict[str, Any]
 
@@ -145,7 +145,7 @@ class TestOtherDataSets:
         assert "head.weight" in weights(tmp_path, "tiny", "g", 4)
 
     def test_images_of_one_name_in_two_folders_stay_two(self, trained: Path, tiny_options: Options) -> None:
-        from reblur_plugin.models.validation import _name
+        from reblur_plugin.evaluation.validation import _name
 
         dataset = type("Other", (), {"opt": {"dataroot_lq": str(trained / "data")}})
         items = [{"lq_path": str(trained / "data" / sequence / "000000.png")} for sequence in "AB"]
@@ -249,8 +249,8 @@ class TestTesting:
 
     def test_images_are_shared_out_to_processes_each_once(self, trained: Path, tiny_options: Options) -> None:
         from reblur_plugin.engine import run
+        from reblur_plugin.evaluation.validation import validate
         from reblur_plugin.models.reblur_model import ReblurModel
-        from reblur_plugin.models.validation import validate
 
         opt = run.start(test_options(trained, tiny_options), trained, False, "none")
         model = ReblurModel(opt)

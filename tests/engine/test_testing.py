@@ -24,7 +24,7 @@ from reblur_plugin.core.choices import AdaptError
 from reblur_plugin.data.images import write_image
 from reblur_plugin.engine import testing
 from reblur_plugin.models.reblur_model import ReblurModel, ReblurModelError
-from reblur_plugin.options import OptionError
+from reblur_plugin.options.reading import OptionError
 
 IMAGES = 40
 Options = dict[str, Any]
@@ -66,7 +66,7 @@ def options(tmp_path: Path, rng: np.random.Generator) -> Options:
 
 LATE = """
 import os, time
-from reblur_plugin.models.journal import Journal
+from reblur_plugin.evaluation.journal import Journal
 entries = Journal.entries
 def late(journal, dataset):
     time.sleep(2 * (journal.rank == 1))

@@ -11,7 +11,8 @@ import torchvision
 from torch import nn
 
 import reblur_plugin
-from reblur_plugin import host, options
+from reblur_plugin import host
+from reblur_plugin.options import reading
 
 host.prepare()
 reblur_plugin.register()
@@ -40,7 +41,7 @@ def random_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_options_block_is_l1_between_conv5_4_features_times_three_tenths(random_vgg: None, root: Path) -> None:
-    block: dict[str, Any] = options.read(root / "options" / "gopro_srn_vgg_n2.yml")["train"]["perceptual_opt"]
+    block: dict[str, Any] = reading.read(root / "options" / "gopro_srn_vgg_n2.yml")["train"]["perceptual_opt"]
     loss = build_loss(block)
     images = torch.rand(2, 1, 3, 32, 32)
     # By hand: ImageNet's mean and deviation, then VGG19's features up to and with its 16th convolution, no ReLU.

@@ -1,0 +1,101 @@
+"""What a test has finished, a line an image, so that a test that was killed goes on from there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from reblur_plugin.errors import MetricError
+from reblur_plugin.evaluation.scores import TraceRow
+from reblur_plugin.files import whole_file
+
+_HEAD = "test.json"
+
+
+@dataclass
+class Entry:
+    """One finished image: its place in the data set, its name, and what `Scores` holds of it."""
+
+    index: int
+    name: str
+    stages: dict[str, dict[str, float]]
+    trace: list[TraceRow]
+    fallback: str | None = None
+
+
+class Journal:
+    """A folder with what the test is (`test.json`) and, for each process, the images that it has finished.
+
+    The folder is there as long as the test is unfinished. A line is written in one piece after its image's pictures;
+    one that a kill has torn doesn't count. Numbers come back bit for bit.
+
+    Args:
+        folder: results/NAME/journal.
+        rank: number of this process, which writes a file of its own.
+    """
+
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        self.folder, self.rank = folder, rank
+
+    def differences(self, identity: dict[str, Any]) -> list[str] | None:
+        """Return the parts of `identity` in which the unfinished test here is another one; None if there is none."""
+        try:
+            head = json.loads((self.folder / _HEAD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return [key for key, value in identity.items() if head.get(key) != value]
+
+    def start(self, identity: dict[str, Any]) -> None:
+        """Say what test this is.
+
+        Raises:
+            MetricError: if the disk refuses.
+        """
+        try:
+            with whole_file(self.folder / _HEAD) as file:
+                file.write(json.dumps(identity).encode())
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def entries(self, dataset: str) -> list[Entry]:
+        """Return the finished images of a data set, each once, by whatever number of processes they were finished."""
+        found: dict[int, Entry] = {}
+        for path in sorted(self.folder.glob("*.jsonl")):
+            for line in path.read_bytes().splitlines():
+                try:
+                    values = json.loads(line)
+                except ValueError:  # torn; UnicodeDecodeError is one too
+                    continue
+                if isinstance(values, dict) and values.pop("dataset") == dataset:
+                    entry = Entry(**values)
+                    entry.trace = [TraceRow(**row) for row in values["trace"]]
+                    found[entry.index] = entry
+        return [found[index] for index in sorted(found)]
+
+    def add(self, dataset: str, entry: Entry) -> None:
+        """Note one more finished image.
+
+        Raises:
+            MetricError: if the disk refuses.
+        """
+        path = self.folder / f"{self.rank}.jsonl"
+        line = json.dumps({"dataset": dataset, **asdict(entry)}).encode()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                file.write(b"\n" + line + b"\n")  # the first ends a torn line
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def finish(self) -> None:
+        """Forget the journal: from now on the test counts as finished."""
+        (self.folder / _HEAD).unlink()  # first: without it the rest counts for nothing
+        shutil.rmtree(self.folder)
+
+    def _refused(self, error: OSError) -> MetricError:
+        return MetricError(
+            f"{self.folder}: can't be written ({error.strerror}); free or change the disk, then run the test again"
+        )

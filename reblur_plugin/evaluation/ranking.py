@@ -1,0 +1,157 @@
+"""Ranks anybody's results by the blur that M_R still finds in them: Table 1's and Figure 1's use (D37, D38)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from reblur_plugin.core.kernel import residual_kernel
+from reblur_plugin.core.reblurability import reblurability_map
+from reblur_plugin.data.images import SUFFIXES, ImageError, decode_image, to_float, to_tensor, to_uint8, write_image
+from reblur_plugin.errors import ReblurError
+from reblur_plugin.evaluation.pictures import Image, comparison, heat_map, with_kernel
+from reblur_plugin.files import whole_file
+
+_TOP = 16  # grey levels at the bright end of the heat map, the same in all pictures
+_CENTRE = 384  # pixels on a side that are reblurred for a kernel: its window and M_R's reach around it
+
+
+@dataclass(frozen=True)
+class Result:
+    """An image to be ranked: the folder (or file) it was given by, and its name within."""
+
+    given: Path
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What the kernel of Figure 1 leads to: the image of that name in `blurry`, or what M_R makes of the result."""
+
+    blurry: Path | None = None
+
+
+def find_results(inputs: Sequence[Path], out: Path | None) -> list[Result]:
+    """Return the images of files and folders (with their sub-folders), each once.
+
+    Raises:
+        ImageError: if one is missing, a folder holds no images, or `out` lies in a folder that is ranked.
+    """
+    found: dict[Path, Result] = {}
+    for given in inputs:
+        if out is not None and out.resolve().is_relative_to(given.resolve()):
+            raise ImageError(
+                f"{out}: lies in {given}, where the next ranking would take it for results; give another -o"
+            )
+        if given.is_file():
+            found.setdefault(given.resolve(), Result(given.parent, given.name, given))
+        elif given.is_dir():
+            paths = [path for path in given.rglob("*") if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+            if not paths:
+                raise ImageError(f"{given}: expected images ({', '.join(SUFFIXES)}), found none")
+            for path in sorted(paths):
+                found.setdefault(path.resolve(), Result(given, path.relative_to(given).as_posix(), path))
+        else:
+            raise ImageError(f"{given}: no such file or folder")
+    return list(found.values())
+
+
+def rank(
+    results: Sequence[Result],
+    reblur_net: nn.Module,
+    out: Path | None,
+    kernels: Kernels | None = None,
+    overwrite: bool = False,
+) -> tuple[list[tuple[float, Result]], list[str]]:
+    """Return reblurabilities in grey levels, most blur first, and a sentence for each image that failed.
+
+    With `out` a picture of each image is written there: the image, M_R(L) and where they differ. One that is there
+    already is replaced if `overwrite` says so, but not by another image's of the same run.
+    """
+    written: set[Path] = set()
+    ranked: list[tuple[float, Result]] = []
+    failures: list[str] = []
+    common = Path(os.path.commonpath([result.given.resolve() for result in results]))
+    for result in tqdm(results, desc="reblurability", unit="image", leave=False, disable=None):
+        try:
+            image = to_tensor(to_float(decode_image(result.path)))[None].to(next(reblur_net.parameters()).device)
+            change = reblurability_map(reblur_net, image)
+            ranked.append((change.mean().item() * 255, result))
+            if out is not None:
+                folder = out / result.given.resolve().relative_to(common)
+                target = (folder / result.name).with_suffix("")
+                path = target.with_name(f"{target.name}_reblurability.png")
+                if path in written or (path.exists() and not overwrite):
+                    raise ImageError(
+                        f"{path}: is there already; give another -o or, if it isn't this run's, --overwrite"
+                    )
+                write_image(path, _picture(result, image, change, reblur_net, kernels))
+                written.add(path)
+        except ReblurError as error:
+            failures.append(str(error) if str(result.path) in str(error) else f"{result.path}: {error}")
+    return sorted(ranked, key=lambda item: -item[0]), failures
+
+
+def _picture(result: Result, image: Tensor, change: Tensor, reblur_net: nn.Module, kernels: Kernels | None) -> Image:
+    pixels = to_uint8(image)
+    panels = {"image": pixels, f"changed by M_R: 0 to {_TOP} levels": heat_map(change[0, 0].cpu().numpy() * 255, _TOP)}
+    if kernels is not None:
+        panels["image"] = with_kernel(pixels, _kernel(result, image, reblur_net, kernels).cpu().numpy())
+    return comparison(panels)
+
+
+def _kernel(result: Result, image: Tensor, reblur_net: nn.Module, kernels: Kernels) -> Tensor:
+    """Return the kernel from the result to its blurry input, or to M_R(L), around the centre."""
+    if kernels.blurry is None:
+        top, left = (max(0, (extent - _CENTRE) // 2) for extent in image.shape[-2:])
+        centre = image[..., top : top + _CENTRE, left : left + _CENTRE]
+        with torch.no_grad():
+            return residual_kernel(centre, reblur_net(centre))
+    stem = (kernels.blurry / result.name).with_suffix("")
+    partner = next((path for suffix in SUFFIXES if (path := stem.with_name(stem.name + suffix)).is_file()), None)
+    if partner is None:
+        raise ImageError(f"{result.path}: no blurry image {stem.name} in {stem.parent}; give their folder as --blurry")
+    return residual_kernel(image, to_tensor(to_float(decode_image(partner)))[None].to(image.device))
+
+
+def report(ranked: Sequence[tuple[float, Result]]) -> str:
+    """Return the ranking as text and, of several folders, the means over the images that all of them have."""
+    lines = ["rank  levels  image"]
+    lines += [f"{number:4d}  {value:6.3f}  {result.path}" for number, (value, result) in enumerate(ranked, 1)]
+    folders: dict[Path, dict[str, float]] = {}
+    for value, result in ranked:
+        folders.setdefault(result.given, {})[str(Path(result.name).with_suffix(""))] = value
+    if len(folders) > 1:
+        shared = set.intersection(*(set(values) for values in folders.values()))
+        means = {folder: [values[name] for name in shared] for folder, values in folders.items()}
+        rows = sorted((math.fsum(values) / len(values), str(folder)) for folder, values in means.items() if shared)
+        lines += ["", f"mean over the {len(shared)} images that all {len(folders)} folders have"]
+        lines += [f"{mean:6.3f}  {folder}" for mean, folder in rows]
+    return "\n".join(lines)
+
+
+def write_ranking(ranked: Sequence[tuple[float, Result]], path: Path) -> None:
+    """Write the ranking as a CSV file.
+
+    Raises:
+        ImageError: if the disk refuses.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["rank", "folder", "image", "reblurability"])
+    writer.writerows([number, item.given, item.name, value] for number, (value, item) in enumerate(ranked, 1))
+    try:
+        with whole_file(path) as file:
+            file.write(text.getvalue().encode())
+    except OSError as error:
+        raise ImageError(f"{path}: can't be written ({error.strerror})") from error

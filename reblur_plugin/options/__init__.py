@@ -1,0 +1,1 @@
+"""Option files: reading them, what keys there are, what is wrong with one."""

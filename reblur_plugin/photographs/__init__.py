@@ -1,0 +1,1 @@
+"""People's own photographs: reading and writing them whole, deblurring many."""

@@ -1,0 +1,108 @@
+"""Deblurs and adapts to anybody's photographs, by the networks in a checkpoint of ReblurModel."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from reblur_plugin import checkpoints
+from reblur_plugin.archs.restored import restored
+from reblur_plugin.checkpoints import CheckpointError
+from reblur_plugin.core.adapt import Adaptation, AdaptConfig, adapt
+from reblur_plugin.core.available import available, in_gib
+from reblur_plugin.core.memory import Costs
+from reblur_plugin.core.plan import Plan
+from reblur_plugin.data.images import to_uint8, write_image
+from reblur_plugin.errors import ReblurError
+from reblur_plugin.evaluation.pictures import comparison
+from reblur_plugin.photographs.jobs import Job
+from reblur_plugin.photographs.photograph import Photograph
+
+
+def load_networks(weights: Path, reblur_weights: Path | None, adapted: bool) -> tuple[nn.Module, nn.Module | None]:
+    """Return M_D and, if it is needed, M_R, as the checkpoint says that they were trained.
+
+    Args:
+        weights: net_g_*.pth of ReblurModel.
+        reblur_weights: net_r_*.pth; by default the one beside `weights` with the same ending.
+        adapted: whether M_R is needed.
+
+    Raises:
+        CheckpointError: if a file is missing, damaged, doesn't fit or doesn't tell of its networks.
+    """
+    deblur_net = restored(weights, "g")
+    if not adapted:
+        return deblur_net, None
+    if reblur_weights is None:
+        if not checkpoints.options(weights).get("network_r"):
+            raise CheckpointError(f"{weights}: was trained without M_R, so nothing can adapt it; use --steps 0")
+        reblur_weights = weights.with_name(weights.name.replace("net_g", "net_r", 1))
+    return deblur_net, restored(reblur_weights, "r")
+
+
+def deblur(
+    jobs: Sequence[Job], deblur_net: nn.Module, reblur_net: nn.Module | None, config: AdaptConfig, device: torch.device
+) -> list[str]:
+    """Write the results; return a sentence for each photograph that failed, after all others are done.
+
+    What each will take is said before it starts, within `config.max_memory` or else what the machine has free.
+    """
+    networks = deblur_net.to(device), (reblur_net or nn.Identity()).to(device)
+    costs = Costs(*networks, torch.zeros(1, 3, 1, 1, device=device), config)
+    failures = []
+    for job in tqdm(jobs, unit="photograph", disable=None if len(jobs) > 1 else True):
+        try:
+            _deblur(job, *networks, config, costs, device)
+        except ReblurError as error:
+            failures.append(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
+        except torch.OutOfMemoryError:
+            failures.append(
+                f"{job.source}: the GPU's memory is full; give --max-memory less than it has, or --device cpu"
+            )
+        except Exception as error:  # whatever one photograph leads to, the others are done
+            failures.append(f"{job.source}: {type(error).__name__}: {error}")
+    return failures
+
+
+def _deblur(
+    job: Job, deblur_net: nn.Module, reblur_net: nn.Module, config: AdaptConfig, costs: Costs, device: torch.device
+) -> None:
+    photograph = Photograph.load(job.source)
+    blurry = photograph.rgb().to(device)
+    height, width = photograph.pixels.shape[:2]
+    plan = costs.plan(height, width, config.max_memory or available(device))
+    adaptation = _adapt(job.source.name, deblur_net, reblur_net, blurry, config, plan)
+    if adaptation.fallback:
+        _say(f"{job.source}: not adapted, {adaptation.fallback}")
+    photograph.with_rgb(adaptation.image).save(job.target)
+    if job.comparison:
+        stages = {"blurry": blurry, "deblurred": adaptation.initial, "adapted": adaptation.image}
+        pictures = {name: to_uint8(image) for name, image in stages.items() if name != "adapted" or config.steps}
+        write_image(job.comparison, comparison(pictures))
+
+
+def _adapt(
+    name: str, deblur_net: nn.Module, reblur_net: nn.Module, blurry: torch.Tensor, config: AdaptConfig, plan: Plan
+) -> Adaptation:
+    height, width = blurry.shape[-2:]
+    tiles = len(plan.tiles(height, width))
+    pieces = f", {tiles} tiles" if tiles > 1 else ""
+    _say(f"{name}: {width}x{height}, about {_in_words(plan.seconds)}, {in_gib(plan.memory)}{pieces}")
+    with tqdm(total=tiles * (config.steps + 1), unit="pass", desc=name, leave=False, disable=None) as bar:
+        return adapt(deblur_net, reblur_net, blurry, config, plan=plan, tick=bar.update)
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -22,19 +22,17 @@ from torch.utils.data import DataLoader
 
 from benchmarks import measure
 from benchmarks.report import BenchError, Case, Report, Row
-from reblur_plugin import host, registration
+from reblur_plugin import registration
 from reblur_plugin.data.doctor import find_blocks
 from reblur_plugin.data.images import write_image
 from reblur_plugin.data.layouts import list_pairs
 from reblur_plugin.data.packed import pack
 from reblur_plugin.data.pair_dataset import DeblurPairDataset, Draw, DrawSampler
 from reblur_plugin.data.pairs import Pair
+from reblur_plugin.host import registry
 
-host.prepare()
 registration.register()
-
-from basicsr.data.paired_image_dataset import PairedImageDataset  # noqa: E402 - after host.prepare()
-from basicsr.utils.lmdb_util import make_lmdb_from_imgs  # noqa: E402
+PairedImageDataset = registry.DATASET_REGISTRY.get("PairedImageDataset")
 
 _BATCH, _WORKERS = 16, 2
 _PUBLISHED = {"GOPRO training": 2103, "GOPRO test": 1111, "REDS training": 24000, "REDS validation": 3000}
@@ -91,6 +89,8 @@ def _synthetic(root: Path, shape: tuple[int, int], pairs: int = 8) -> None:
 
 def _link(pairs: list[Pair], folder: Path) -> None:
     """Lay the image files out as BasicSR wants them: two flat folders, and two lmdbs of the files as they are."""
+    from basicsr.utils import lmdb_util  # here, after `register` has opened BasicSR
+
     for kind in ("lq", "gt"):
         (folder / kind).mkdir()
         names = [f"{number:06d}" for number in range(len(pairs))]
@@ -99,7 +99,7 @@ def _link(pairs: list[Pair], folder: Path) -> None:
             (folder / kind / f"{name}.png").symlink_to(Path(source or "").absolute())
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             paths = [f"{name}.png" for name in names]
-            make_lmdb_from_imgs(str(folder / kind), str(folder / f"{kind}.lmdb"), paths, names)
+            lmdb_util.make_lmdb_from_imgs(str(folder / kind), str(folder / f"{kind}.lmdb"), paths, names)
 
 
 def _theirs(folder: Path, size: int, backend: str, flips: bool) -> PairedImageDataset:

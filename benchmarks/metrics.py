@@ -14,17 +14,13 @@ from numpy.typing import NDArray
 
 from benchmarks import measure
 from benchmarks.report import Case, Report, Row
-from reblur_plugin import host
 from reblur_plugin.archs.complexity import count_macs
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.core.device import device_named
+from reblur_plugin.host import registry
 from reblur_plugin.metrics import niqe_on_device, on_device
 from reblur_plugin.metrics.niqe_metric import reblur_niqe
 from reblur_plugin.metrics.ssim_metric import reblur_ssim
-
-host.prepare()
-
-from basicsr.metrics import calculate_psnr  # noqa: E402 - after host.prepare()
 
 _NOTES = [
     "time ratio: to the U-Net's pass on this device without gradient; BasicSR and scikit-image compute on the CPU",
@@ -56,7 +52,7 @@ def run(arguments: argparse.Namespace) -> Report:
 
     forms = {
         "deblurring by the U-Net": deblur,
-        "PSNR by BasicSR": lambda: calculate_psnr(blurry, sharp, crop_border=0),
+        "PSNR by BasicSR": lambda: registry.METRIC_REGISTRY.get("calculate_psnr")(blurry, sharp, crop_border=0),
         "PSNR on the device": lambda: on_device.psnr(*loaded()).item(),
         "SSIM by scikit-image": lambda: reblur_ssim(blurry, sharp),
         "SSIM on the device": lambda: on_device.ssim(*loaded()).item(),

@@ -19,12 +19,11 @@ from benchmarks.plain import PlainStep
 from benchmarks.report import Case, Report, Row, Spread
 from reblur_plugin import host, registration
 from reblur_plugin.core.device import device_named, has_fast_bf16
+from reblur_plugin.host import build_network, get_root_logger
 
 host.prepare()
 registration.register()
 
-from basicsr.archs import build_network  # noqa: E402 - after host.prepare()
-from basicsr.utils import get_root_logger  # noqa: E402
 
 from reblur_plugin.models.reblur_model import ReblurModel  # noqa: E402
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from reblur_plugin import cli
+from reblur_plugin import cli, host
 from reblur_plugin.options.reading import OptionError
 
 
@@ -19,7 +19,7 @@ def main() -> int:
     if arguments.launcher != "none":
         raise OptionError(f"--launcher: expected none, got {arguments.launcher}; a rehearsal is one process")
     options = cli.read_options(arguments, is_train=True)
-    cli.import_modules(arguments.modules)
+    host.import_modules(arguments.modules)
 
     from reblur_plugin.engine.rehearsal import rehearse
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,31 +53,13 @@ def _component_problems(chosen: reading.Options, modules: Sequence[str]) -> list
     from reblur_plugin import host, registration
 
     try:
-        import_modules(modules)
+        host.import_modules(modules)
         registration.register()
     except host.HostError:
         return []
     from reblur_plugin.options import components
 
     return components.problems(chosen)
-
-
-def import_modules(names: Sequence[str]) -> None:
-    """Import a user's modules after BasicSR has been made importable, so that they can use its registries.
-
-    Raises:
-        OptionError: if there is no such module.
-    """
-    from reblur_plugin import host
-
-    host.prepare()
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            raise reading.OptionError(
-                f"--import {name}: no module named {error.name!r}; start in your project's folder or install it"
-            ) from error
 
 
 def guarded(main: Callable[[], int]) -> int:

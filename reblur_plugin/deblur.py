@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from reblur_plugin import cli
+from reblur_plugin import cli, host
 
 
 def main() -> int:
@@ -51,7 +51,7 @@ def main() -> int:
     from reblur_plugin.photographs.jobs import find_jobs
 
     jobs = find_jobs(arguments.inputs, arguments.out, arguments.suffix, arguments.existing, arguments.compare)
-    cli.import_modules(arguments.modules)
+    host.import_modules(arguments.modules)
 
     from reblur_plugin.core.adapt import AdaptConfig
     from reblur_plugin.core.device import device_named

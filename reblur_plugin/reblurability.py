@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from reblur_plugin import cli
+from reblur_plugin import cli, host
 
 
 def main() -> int:
@@ -28,7 +28,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if (arguments.kernel or arguments.blurry) and arguments.out is None:
         parser.error("--kernel and --blurry show something in the pictures; give -o as well")
-    cli.import_modules(arguments.modules)
+    host.import_modules(arguments.modules)
 
     from reblur_plugin import registration
     from reblur_plugin.data.images import ImageError

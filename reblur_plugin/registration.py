@@ -16,17 +16,13 @@ def register() -> None:
         HostError: if BasicSR can't be imported.
         RegistrationError: if another package has taken one of the names.
     """
-    from reblur_plugin import host
-
-    host.prepare()
-    from basicsr.utils import registry
-
     from reblur_plugin.archs.discriminator_arch import ReblurDiscriminator
     from reblur_plugin.archs.dmphn_arch import DHN, DMPHN
     from reblur_plugin.archs.reblur_arch import ReblurNet
     from reblur_plugin.archs.resunet_arch import ResUNet
     from reblur_plugin.archs.srn_arch import SRN
     from reblur_plugin.data.pair_dataset import DeblurPairDataset
+    from reblur_plugin.host import registry
     from reblur_plugin.losses import reblur_loss as losses
     from reblur_plugin.metrics.lpips_metric import reblur_lpips
     from reblur_plugin.metrics.niqe_metric import reblur_niqe

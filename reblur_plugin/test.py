@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from reblur_plugin import cli
+from reblur_plugin import cli, host
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
 
     from reblur_plugin.engine.testing import test
 
-    cli.import_modules(arguments.modules)
+    host.import_modules(arguments.modules)
     return 0 if test(options, Path.cwd(), arguments.launcher) else 130
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from reblur_plugin import cli
+from reblur_plugin import cli, host
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
 
     from reblur_plugin.engine.training import train
 
-    cli.import_modules(arguments.modules)
+    host.import_modules(arguments.modules)
     return 0 if train(options, Path.cwd(), arguments.launcher, arguments.auto_resume) else 130
 
 

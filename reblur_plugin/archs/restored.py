@@ -7,12 +7,9 @@ from typing import Literal
 
 from torch import nn
 
-from reblur_plugin import checkpoints, host, registration
+from reblur_plugin import checkpoints, registration
 from reblur_plugin.checkpoints import CheckpointError
-
-host.prepare()
-
-from basicsr.archs import build_network  # noqa: E402 - after host.prepare()
+from reblur_plugin.host import build_network
 
 
 def restored(weights: str | Path, label: Literal["g", "r"]) -> nn.Module:

@@ -11,18 +11,15 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from reblur_plugin import host, registration
+from reblur_plugin import registration
 from reblur_plugin.archs.complexity import count_macs, count_parameters
 from reblur_plugin.engine import run
 from reblur_plugin.engine.batches import Batches
 from reblur_plugin.engine.progress import Progress
 from reblur_plugin.evaluation.scoring import try_metrics
+from reblur_plugin.host import build_model
 from reblur_plugin.options.components import build_dataset, check_components
 from reblur_plugin.options.reading import Options, complete, in_iterations
-
-host.prepare()
-
-from basicsr.models import build_model  # noqa: E402 - after host.prepare()
 
 _WARM_UP, _TIMED = 1, 3
 

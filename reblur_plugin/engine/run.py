@@ -16,13 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from reblur_plugin import __version__, host
+from reblur_plugin import __version__
+from reblur_plugin.host import basicsr_version, get_root_logger, get_time_str
 from reblur_plugin.options.reading import OptionError, Options, write
-
-host.prepare()
-
-from basicsr.utils import get_root_logger, get_time_str  # noqa: E402 - after host.prepare()
-from basicsr.version import __version__ as basicsr_version  # noqa: E402
 
 COLLECTIVE_TIMEOUT = timedelta(hours=2)  # uneven shares of a long validation must not end a run
 
@@ -114,7 +110,11 @@ def open_folders(opt: Options, options: Options, archive: bool) -> logging.Logge
     if moved:
         logger.info("The older run of this name is in %s now", moved)
     logger.info(
-        "reblur_plugin %s, BasicSR %s, PyTorch %s, %s", __version__, basicsr_version, torch.__version__, _device(opt)
+        "reblur_plugin %s, BasicSR %s, PyTorch %s, %s",
+        __version__,
+        basicsr_version(),
+        torch.__version__,
+        _device(opt),
     )
     return logger
 

@@ -15,17 +15,14 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from reblur_plugin import __version__, host, registration
+from reblur_plugin import __version__, registration
 from reblur_plugin.engine import run
 from reblur_plugin.evaluation.journal import Journal
 from reblur_plugin.evaluation.scoring import try_metrics
+from reblur_plugin.host import build_model
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options.components import build_dataset, check_components
 from reblur_plugin.options.reading import OptionError, Options, complete
-
-host.prepare()
-
-from basicsr.models import build_model  # noqa: E402 - after host.prepare()
 
 _TRIAL = 256  # pixels on a side of what is deblurred before a folder is touched
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from reblur_plugin import host, registration
+from reblur_plugin import registration
 from reblur_plugin.data.pair_dataset import DeblurPairDataset
 from reblur_plugin.engine import resume, run
 from reblur_plugin.engine.batches import Batches
@@ -22,14 +22,10 @@ from reblur_plugin.engine.interruption import Interrupted, Interruption, Watched
 from reblur_plugin.engine.progress import Progress, Reporter
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.evaluation.scoring import try_metrics
+from reblur_plugin.host import build_model, init_tb_logger, init_wandb_logger
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options.components import build_dataset, check_components
 from reblur_plugin.options.reading import OptionError, Options, complete, in_iterations
-
-host.prepare()
-
-from basicsr.models import build_model  # noqa: E402 - after host.prepare()
-from basicsr.utils import init_tb_logger, init_wandb_logger  # noqa: E402
 
 
 def train(options: Options, root: Path, launcher: str = "none", auto_resume: bool = False) -> bool:

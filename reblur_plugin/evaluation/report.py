@@ -7,13 +7,9 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reblur_plugin import host
 from reblur_plugin.evaluation.scores import DEBLURRED, Scores
+from reblur_plugin.host import get_root_logger
 from reblur_plugin.options.checks import KNOWN_BETTER
-
-host.prepare()
-
-from basicsr.utils import get_root_logger  # noqa: E402 - after host.prepare()
 
 if TYPE_CHECKING:
     from reblur_plugin.models.reblur_model import ReblurModel

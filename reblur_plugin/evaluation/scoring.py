@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -13,16 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from reblur_plugin import host
 from reblur_plugin.data.images import to_uint8
 from reblur_plugin.errors import MetricError, ReblurError
 from reblur_plugin.evaluation.report import first_set, metric_options
+from reblur_plugin.host import calculate_metric, registry
 from reblur_plugin.metrics import on_device
-
-host.prepare()
-
-from basicsr.metrics import calculate_metric  # noqa: E402 - after host.prepare()
-from basicsr.utils.registry import METRIC_REGISTRY  # noqa: E402
 
 _CPU = torch.device("cpu")
 
@@ -135,12 +130,14 @@ def _check_best(opt: dict[str, Any], set_name: str, has_sharp: bool) -> None:
 
 def needs_reference(metric: str) -> bool:
     """Return whether a registered metric takes the sharp image."""
-    reference = inspect.signature(METRIC_REGISTRY.get(metric)).parameters.get("img2")
+    reference = _parameters(metric).get("img2")
     return reference is not None and reference.default is inspect.Parameter.empty
 
 
 def needs_own_net(options: dict[str, Any]) -> bool:
     """Return whether a metric takes the model's M_R, since its block names no other."""
-    return "reblur_net" in inspect.signature(METRIC_REGISTRY.get(options["type"])).parameters and not options.get(
-        "weights"
-    )
+    return "reblur_net" in _parameters(options["type"]) and not options.get("weights")
+
+
+def _parameters(metric: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(registry.METRIC_REGISTRY.get(metric)).parameters

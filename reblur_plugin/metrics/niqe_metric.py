@@ -27,10 +27,7 @@ def reblur_niqe(
         crop_border: pixels left out at each edge.
         better: for BasicSR's record of the best result.
     """
-    from reblur_plugin import host
-
-    host.prepare()
-    from basicsr.metrics.niqe import calculate_niqe
+    from reblur_plugin.host import calculate_niqe
 
     height, width = (extent - 2 * crop_border for extent in img.shape[:2])
     if (height // _BLOCK) * (width // _BLOCK) < 2:

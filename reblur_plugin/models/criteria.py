@@ -9,15 +9,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from reblur_plugin import host
 from reblur_plugin.core.objectives import SHARP_REFERENCES, SharpReference
 from reblur_plugin.core.schedule import PiecewiseLinear
 from reblur_plugin.errors import ReblurError
+from reblur_plugin.host import build_loss
 from reblur_plugin.models.updater import ReblurModelError
-
-host.prepare()
-
-from basicsr.losses import build_loss  # noqa: E402 - after host.prepare()
 
 ORDERS = ("reblur_first", "deblur_first", "simultaneous")
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

@@ -25,22 +25,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reblur_plugin import checkpoints, host
+from reblur_plugin import checkpoints
 from reblur_plugin.core.adapt import Adaptation, AdaptConfig, adapt
 from reblur_plugin.core.device import has_fast_bf16
 from reblur_plugin.core.memory import Costs
 from reblur_plugin.core.objectives import finest
 from reblur_plugin.core.plan import Plan
 from reblur_plugin.evaluation.validation import validate
+from reblur_plugin.host import build_network, get_root_logger
 from reblur_plugin.models.criteria import Criteria, built
 from reblur_plugin.models.joint_training import JointlyTrainedModel
 from reblur_plugin.models.updater import ReblurModelError, Updater
 from reblur_plugin.models.watch import CollapseWatch, FiniteWatch
-
-host.prepare()
-
-from basicsr.archs import build_network  # noqa: E402 - after host.prepare()
-from basicsr.utils import get_root_logger  # noqa: E402
 
 _COMPILERS = {"darwin": "clang++", "win32": "cl"}  # that PyTorch takes where the environment names none as CXX
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -8,13 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from reblur_plugin import checkpoints, host
+from reblur_plugin import checkpoints
+from reblur_plugin.host import BaseModel, get_root_logger
 from reblur_plugin.models.updater import ReblurModelError, Updater
-
-host.prepare()
-
-from basicsr.models.base_model import BaseModel  # noqa: E402 - after host.prepare()
-from basicsr.utils import get_root_logger  # noqa: E402
 
 
 class StoredModel(BaseModel):

@@ -6,14 +6,10 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from reblur_plugin import host
 from reblur_plugin.errors import ReblurError
+from reblur_plugin.host import build_dataset as build_by_basicsr
+from reblur_plugin.host import registry
 from reblur_plugin.options.reading import OptionError, Options, suggest
-
-host.prepare()
-
-import basicsr.data  # noqa: E402 - after host.prepare()
-from basicsr.utils import registry  # noqa: E402
 
 Named = tuple[str, Any, Options]  # where it stands, its registry, its block
 
@@ -36,7 +32,7 @@ def build_dataset(name: str, block: Options) -> Any:
         ReblurError: for what is wrong with its files, and for what a class of BasicSR's or the user's can't take.
     """
     try:
-        return basicsr.data.build_dataset(block)
+        return build_by_basicsr(block)
     except ReblurError:
         raise
     except (LookupError, TypeError, ValueError, OSError) as error:

@@ -3,6 +3,7 @@
     import reblur_plugin
     reblur_plugin.register()                                  # our classes in BasicSR's registries
     reblur_plugin.adapt(deblur_net, reblur_net, blurry)       # Algorithm 1, for any two networks
+    reblur_plugin.load("net_g_latest.pth")                    # the networks of a checkpoint
 
 Importing the package changes nothing and loads neither torch nor BasicSR.
 """
@@ -18,12 +19,14 @@ _HOME = {
     "AdaptConfig": "core.adapt",
     "AdaptError": "core.adapt",
     "Adaptation": "core.adapt",
-    "Adapter": "core.video",
+    "Adapter": "core.adapt",
+    "JointStep": "core.joint",
     "adapt": "core.adapt",
+    "load": "networks",
     "OptionError": "options.reading",
     "register": "registration",
 }
-__all__ = ["AdaptConfig", "AdaptError", "Adaptation", "Adapter", "OptionError", "adapt", "register"]
+__all__ = [*_HOME]
 
 
 def __getattr__(name: str) -> Any:

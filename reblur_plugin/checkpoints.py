@@ -1,4 +1,18 @@
-"""Weights and training states on disk: written whole or not at all, read without running foreign code."""
+"""Weights and training states on disk: written whole or not at all, read without running foreign code.
+
+The format, described here alone. All files are PyTorch's own and hold tensors and plain values, nothing else.
+
+- `models/net_<label>_<iteration>.pth`, a network; label g is M_D, r is M_R, d the discriminator:
+  - `params`: its state dict, on the CPU, without a data-parallel prefix,
+  - `params_ema`: the averaged M_D's, where there is one; tests and photographs take it,
+  - `origin`: what it comes from: `options` (as resolved; the networks' own blocks are there, by which `network` builds
+    them again), `versions`, `seed`, `data` and `blur_kind` of the training set, `iteration`.
+- `training_states/<iteration>.state`, what the networks of that iteration need to be trained on: `epoch`, `iter`,
+  `draws` (images drawn so far), `to_validate`, `updaters` (by label: `optimizer`, `scaler`, `skipped`), `best` (metrics
+  so far), `origin`.
+
+Files of others are read too: BasicSR's (`params`) and bare state dicts; they have no origin.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +20,24 @@ import pickle
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from reblur_plugin import __version__
+from reblur_plugin.core.borrow import bare
+from reblur_plugin.core.updater import Updater
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.files import whole_file
+from reblur_plugin.host import build_network
+from reblur_plugin.options.reading import OptionError, Options
 
 # What torch.load meets in damaged files, by format and place of the damage.
 _DAMAGED: tuple[type[Exception], ...] = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError)
 _DAMAGED += (AttributeError, AssertionError, struct.error)
+_STATE = {"iter", "draws", "to_validate", "updaters", "best"}  # keys that a training goes on by
+_TOLD = ("name", "model_type", "manual_seed", "datasets", "network_g", "network_r", "network_d", "train", "val")
 
 
 class CheckpointError(ReblurError):
@@ -95,7 +115,11 @@ def load_weights(network: nn.Module, path: str | Path, key: str | None = None, s
     Raises:
         CheckpointError: if names or shapes don't fit; with `strict` False only where shapes differ.
     """
-    weights = state_dict(path, key)
+    fit(network, state_dict(path, key), path, strict)
+
+
+def fit(network: nn.Module, weights: dict[str, Tensor], source: str | Path, strict: bool = True) -> None:
+    """Put weights into `network`; errors as for `load_weights`, naming `source`."""
     own = network.state_dict()
     missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
     shapes = [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
@@ -105,16 +129,59 @@ def load_weights(network: nn.Module, path: str | Path, key: str | None = None, s
             problems += [f"{len(names)} {what} (such as {min(names)})"] if names else []
     if problems:
         raise CheckpointError(
-            f"{path}: doesn't fit {type(network).__name__} with {len(own)} tensors: {', '.join(problems)}; "
+            f"{source}: doesn't fit {type(network).__name__} with {len(own)} tensors: {', '.join(problems)}; "
             "check the network's type and options"
         )
     network.load_state_dict(weights, strict=strict)
 
 
+def network(weights: str | Path, label: Literal["g", "r"]) -> nn.Module:
+    """Return M_D (label "g") or M_R ("r") of `net_<label>_*.pth`, in eval mode on the CPU, built as its origin says.
+
+    Its class must be in BasicSR's registry: `reblur_plugin.register()` puts ours there.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, doesn't fit or doesn't tell of a network that is known here.
+    """
+    block = options(weights).get(f"network_{label}")
+    if not isinstance(block, dict):
+        raise CheckpointError(
+            f"{weights}: doesn't tell which network it belongs to; "
+            f"expected net_{label}_*.pth from reblur_plugin's training"
+        )
+    try:
+        built: nn.Module = build_network(block)
+    except KeyError as error:
+        raise CheckpointError(
+            f"{weights}: belongs to a network {block.get('type')!r} that isn't known here; give its module by --import"
+        ) from error
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{weights}: {block.get('type')} can't take the options in it: {error}") from error
+    load_weights(built, weights)
+    return built.eval()
+
+
+def save_network(networks: Mapping[str, nn.Module], origin: Mapping[str, Any], path: Path) -> None:
+    """Write a network's weights, as `params` and, averaged, as `params_ema`, with what they come from.
+
+    Raises:
+        CheckpointError: if the disk refuses.
+    """
+    content: dict[str, Any] = {
+        key: {name: value.detach().cpu() for name, value in bare(network).state_dict().items()}
+        for key, network in networks.items()
+    }
+    save(content | {"origin": dict(origin)}, path)
+
+
 def origin(opt: Mapping[str, Any], iteration: int) -> dict[str, Any]:
-    """Return what a checkpoint tells of its making, in plain values: options (as resolved), versions, seed, data."""
+    """Return what a checkpoint tells of its making, in plain values: options (as resolved), versions, seed, data.
+
+    BasicSR's own pipelines resolve nothing: their options are told as they are.
+    """
+    resolved = opt.get("resolved") or {key: opt[key] for key in _TOLD if key in opt}
     return {
-        "options": _plain(opt.get("resolved", {})),
+        "options": _plain(resolved),
         "versions": {"reblur_plugin": __version__, "torch": str(torch.__version__)},
         "seed": opt.get("manual_seed"),
         "data": opt.get("data_fingerprint"),
@@ -133,6 +200,71 @@ def options(path: str | Path) -> dict[str, Any]:
     for key in ("origin", "options"):
         found = found.get(key) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+def training_state(
+    opt: Mapping[str, Any], epoch: int, iteration: int, updaters: Mapping[str, Updater], best: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the content of a training state."""
+    return {
+        "epoch": epoch,
+        "iter": iteration,
+        "draws": opt.get("draws", 0),
+        "to_validate": opt.get("to_validate", False),
+        "updaters": {label: updater.state_dict() for label, updater in updaters.items()},
+        "best": best,
+        "origin": origin(opt, iteration),
+    }
+
+
+def find_state(opt: Options, auto_resume: bool) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the training state to go on from, if any, and a note on each newer one that had to be skipped.
+
+    With `auto_resume` the newest whole state of the experiment comes first, then `path: resume_state`.
+    `path: pretrain_network_*` then point at the networks beside the state.
+
+    Raises:
+        ReblurError: if `resume_state` can't be used, or a state is beyond `total_iter`.
+    """
+    notes: list[str] = []
+    if auto_resume:
+        states = Path(opt["path"]["training_states"]).glob("*.state")
+        numbered = [state for state in states if state.stem.isdigit()]
+        for path in sorted(numbered, key=lambda state: int(state.stem), reverse=True):
+            try:
+                return _take_up(opt, path), notes
+            except CheckpointError as error:
+                notes.append(f"skipped {path.name}: {error}")
+    if opt["path"].get("resume_state"):
+        return _take_up(opt, Path(opt["path"]["resume_state"]).expanduser()), notes
+    return None, notes
+
+
+def _take_up(opt: Options, path: Path) -> dict[str, Any]:
+    """Return a training state whose networks are there and whole.
+
+    Raises:
+        CheckpointError: if one of its files isn't.
+        OptionError: if it is beyond the end of the training.
+    """
+    state = load(path)
+    missing = _STATE - state.keys()
+    if missing:
+        raise CheckpointError(f"{path}: expected a training state of ours, but {min(missing)} is missing")
+    if state["iter"] > opt["train"]["total_iter"]:
+        raise OptionError(
+            f"train: total_iter: expected at least the {state['iter']} iterations that {path} has been trained for, "
+            f"got {opt['train']['total_iter']}; raise it, or train anew under another name"
+        )
+    frozen = ("g",) if opt["train"].get("freeze_deblur_net") else ()
+    networks: dict[str, str] = {}
+    for label in ("g", "r", "d"):
+        if opt.get(f"network_{label}") and label not in frozen:
+            network = path.resolve().parent.parent / "models" / f"net_{label}_{state['iter']}.pth"
+            state_dict(network, "params")
+            networks |= {f"pretrain_network_{label}": str(network), f"param_key_{label}": "params"}
+    opt["path"] |= networks
+    return state
 
 
 def forget(states: Path, models: Path, keep: int) -> None:

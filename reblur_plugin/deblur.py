@@ -53,10 +53,12 @@ def main() -> int:
     jobs = find_jobs(arguments.inputs, arguments.out, arguments.suffix, arguments.existing, arguments.compare)
     host.import_modules(arguments.modules)
 
+    from reblur_plugin import registration
     from reblur_plugin.core.adapt import AdaptConfig
     from reblur_plugin.core.device import device_named
     from reblur_plugin.photographs import deblurring
 
+    registration.register()
     device = device_named(arguments.device)
     config = AdaptConfig(
         steps=arguments.steps,

@@ -17,22 +17,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of the eight published files")
     parser.add_argument("out", type=Path, help="file to write")
+    parser.add_argument(
+        "--network", choices=("DMPHN", "DHN"), default="DMPHN", help="what reblur_plugin.deblur runs it as (DMPHN)"
+    )
     arguments = parser.parse_args()
 
     from reblur_plugin import checkpoints
-    from reblur_plugin.archs.dmphn_arch import DHN
+    from reblur_plugin.archs.dmphn_arch import DHN, DMPHN
 
     weights = {}
     for part in (f"{kind}_lv{level}" for level in (1, 2, 3, 4) for kind in ("encoder", "decoder")):
-        weights |= {
-            f"{part}.{name}": value for name, value in checkpoints.state_dict(arguments.folder / f"{part}.pkl").items()
-        }
-    checkpoints.save({"params": weights}, arguments.out)
-    try:
-        checkpoints.load_weights(DHN(), arguments.out)
-    except checkpoints.CheckpointError:
-        arguments.out.unlink()
-        raise
+        found = checkpoints.state_dict(arguments.folder / f"{part}.pkl")
+        weights |= {f"{part}.{name}": value for name, value in found.items()}
+    network = {"DMPHN": DMPHN, "DHN": DHN}[arguments.network]()
+    checkpoints.fit(network, weights, arguments.folder)
+    origin = {"options": {"network_g": {"type": arguments.network}}}
+    checkpoints.save_network({"params": network}, origin, arguments.out)
     sys.stdout.write(f"{arguments.out}: {len(weights)} tensors for DHN and DMPHN with upsample: deconv\n")
     return 0
 

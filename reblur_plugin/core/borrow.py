@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
+from typing import Literal
 
 import torch
 from torch import nn
 
+from reblur_plugin.core.choices import AdaptError
 from reblur_plugin.core.objectives import frozen
 
 
@@ -15,6 +19,35 @@ def bare(network: nn.Module) -> nn.Module:
     """Return the network inside a data-parallel wrapper, whose backward pass would wait for the other processes."""
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     return network.module if isinstance(network, wrappers) else network
+
+
+def chosen_names(deblur_net: nn.Module, patterns: Literal["all"] | Sequence[str]) -> list[str]:
+    """Return the names of the weights that adapt, in the network's order.
+
+    Raises:
+        AdaptError: if a pattern fits none, or the network has none that steps of 3e-6 can move.
+    """
+    names = {name: parameter for name, parameter in deblur_net.named_parameters() if parameter.is_floating_point()}
+    if not names:
+        raise AdaptError(f"deblur_net: {type(deblur_net).__name__} has no floating-point weights to adapt")
+    for parameter in names.values():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            raise AdaptError(
+                f"deblur_net: expected float32 weights, got {parameter.dtype}, where steps of 3e-6 are rounded away; "
+                "call .float() and use autocast for speed"
+            )
+    if patterns == "all":
+        return list(names)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            parts = dict.fromkeys(f"{name.split('.')[0]}.*" for name in names if "." in name)
+            near = difflib.get_close_matches(pattern, [*parts, *names], n=2, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join([*parts] or names)}"
+            raise AdaptError(f"parameters: expected names of weights of M_D, got {pattern!r}; {hint}")
+    chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    if not chosen:
+        raise AdaptError("parameters: expected all or a list of names, got an empty list")
+    return chosen
 
 
 @contextmanager
@@ -28,7 +61,7 @@ def borrowed(
     chosen = dict(deblur_net.named_parameters())
     with ExitStack() as stack:
         for network in (deblur_net, reblur_net):
-            stack.enter_context(_eval_mode(network))
+            stack.enter_context(eval_mode(network))
             stack.enter_context(_kept_buffers(network))
             stack.enter_context(frozen(network))
         stack.enter_context(_fresh_casts())
@@ -101,7 +134,7 @@ def _fresh_casts() -> Iterator[None]:
 
 
 @contextmanager
-def _eval_mode(network: nn.Module) -> Iterator[None]:
+def eval_mode(network: nn.Module) -> Iterator[None]:
     """Run `network` in eval mode; every submodule's own mode comes back afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     try:

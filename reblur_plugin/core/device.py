@@ -1,10 +1,28 @@
-"""The device that computes, and what it is good at."""
+"""The device that computes: what it is good at, and the memory that this process holds and may hold on it."""
 
 from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
 from reblur_plugin.errors import ReblurError
+
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_COMPILERS = {"darwin": "clang++", "win32": "cl"}  # that PyTorch takes where the environment names none as CXX
+# Of control groups of the second version (no controllers named) and of the first: limit, use, caches in memory.stat.
+_GROUP_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 
 
 class DeviceError(ReblurError):
@@ -32,3 +50,102 @@ def has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_amx_tile_supported()
+
+
+def autocast_type(name: str | None, device: torch.device) -> torch.dtype | None:
+    """Return the low precision that `train: amp` names; "auto" is bf16 where the device has units for it.
+
+    Raises:
+        DeviceError: if it names none.
+    """
+    if name == "auto":
+        return torch.bfloat16 if has_fast_bf16(device) else None
+    if name is not None and name not in _TYPES:
+        raise DeviceError(f"train: amp: expected bf16, fp16, auto or nothing, got {name!r}")
+    return None if name is None else _TYPES[name]
+
+
+def require_compiler() -> None:
+    """Refuse torch.compile without a C++ compiler, which PyTorch would miss in the first iteration only.
+
+    Raises:
+        DeviceError: in this case.
+    """
+    compiler = shlex.split(os.environ.get("CXX", "")) or [_COMPILERS.get(sys.platform, "g++")]
+    if not shutil.which(compiler[0]):
+        raise DeviceError(
+            f"train: compile: expected a C++ compiler, found no {compiler[0]}; install it, or leave the key out"
+        )
+
+
+def give_back() -> None:
+    """Give the system what the C library keeps of freed memory, where it can (glibc): else it counts as in use."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def in_use(device: torch.device) -> int:
+    """Return the bytes that this process holds now: on a GPU PyTorch's, else the resident ones."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # no Linux: the most so far
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return pages * resource.getpagesize()
+
+
+def available(device: torch.device) -> int | None:
+    """Return the bytes that this process may hold without pressing others: nine tenths of what is free, and its own.
+
+    None, where the system doesn't say.
+    """
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+        return int(0.9 * (free - in_use(device))) + in_use(device)
+    found = [size for size in (_free_in_machine(), *_free_in_groups()) if size is not None]
+    return int(0.9 * min(found)) + in_use(device) if found else None
+
+
+def _free_in_machine(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    try:
+        return 1024 * _entries(meminfo)["MemAvailable"]
+    except (OSError, KeyError):
+        return None
+
+
+def _free_in_groups(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """Yield what each control group that this process is in (a container, a batch job) has left.
+
+    Read caches count as free: the system gives them up before it stops a process.
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        limit, usage, cache = _GROUP_FILES[controllers]
+        root = mounted / controllers
+        folder = root / path.lstrip("/")
+        for group in (folder, *folder.parents):
+            with suppress(OSError, ValueError, KeyError):  # no such group from here, or "max": no limit
+                free = int((group / limit).read_text()) - int((group / usage).read_text())
+                yield max(0, free + _entries(group / "memory.stat")[cache])
+            if group == root:
+                break
+
+
+def _entries(path: Path) -> dict[str, int]:
+    """Return the numbers in a file of lines such as "MemFree: 12 kB"."""
+    words = (line.replace(":", "").split() for line in path.read_text().splitlines())
+    return {name: int(value) for name, value, *_ in words}
+
+
+def in_gib(size: float) -> str:
+    """Return bytes in words."""
+    return f"{size / 2**30:.2f} GiB"

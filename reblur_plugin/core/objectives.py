@@ -114,20 +114,6 @@ def reblur_loss(reblur_net: Network, deblurred: Tensor, sharp: Tensor) -> Tensor
     return l1(reblur_net(deblurred), reblurred_sharp)
 
 
-def blur_and_reblur_loss(
-    reblur_net: Network, deblurred: Tensor, blurry: Tensor, sharp: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return L_Blur (Eq. 2) and L_Reblur (Eq. 5) from one pass M_R(L).
-
-    Both graphs reach M_R's weights and `deblurred`, a leaf with L's values. The caller takes L_Reblur's gradient for
-    `deblurred` and L_Blur's for the weights, the first one with `retain_graph`, before any of the weights move.
-    """
-    reblurred = reblur_net(deblurred.clone())  # a copy: M_R may work in place
-    with torch.no_grad():
-        reblurred_sharp = reblur_net(sharp)
-    return l1(reblurred, blurry), l1(reblurred, reblurred_sharp)
-
-
 def deblurring_module_loss(pixel: Tensor, reblur: Tensor, reblur_weight: float = 1.0) -> Tensor:
     """Return L_D = L_1 + lambda * L_Reblur, Eq. 6 (lambda = 1)."""
     return pixel + reblur_weight * reblur

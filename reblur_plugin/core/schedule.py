@@ -1,4 +1,4 @@
-"""Numbers that change with the iteration: learning rates and the weight of L_Sharp."""
+"""Numbers that change with the iteration: the learning rate (section S1) and the weight of L_Sharp (D10)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,35 @@ SharpWeight = float | Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True)
+class LearningRate:
+    """mu by iteration: `base` times `gamma` for each milestone passed (section S1: halved at 50, 75 and 90 %).
+
+    A function of the iteration alone, so that neither warm-up nor a resumed run leaves a trace behind.
+
+    Attributes:
+        base: rate before the first milestone.
+        milestones: iterations after which the rate falls, in rising order.
+        gamma: factor at each of them.
+    """
+
+    base: float
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.5
+
+    def __call__(self, iteration: int, warm_up: int = -1) -> float:
+        """Return the rate of update number `iteration`, counted from 1; it rises linearly up to update `warm_up`."""
+        if iteration < warm_up:
+            return self.base / warm_up * iteration
+        return self.base * self.gamma ** bisect.bisect_right(self.milestones, iteration - 1)
+
+    def changes(self) -> list[tuple[int, float]]:
+        """Return each milestone with the rate that holds after it."""
+        return [(milestone, self(milestone + 1)) for milestone in self.milestones]
+
+
+@dataclass(frozen=True)
 class PiecewiseLinear:
-    """A weight that runs in straight lines through `(iteration, weight)` knots and is constant outside them."""
+    """A weight that runs in straight lines through `(iteration, weight)` knots and is constant outside them (D10)."""
 
     knots: tuple[tuple[float, float], ...]
 
@@ -44,18 +71,3 @@ class PiecewiseLinear:
             return self.knots[-1][1]
         (start, low), (end, high) = self.knots[after - 1], self.knots[after]
         return low + (high - low) * (iteration - start) / (end - start)
-
-
-@dataclass(frozen=True)
-class MultiStepDecay:
-    """Learning-rate factor gamma^(number of milestones passed), section S1: halved at 50, 75 and 90 %.
-
-    A function of the iteration alone, so that warming up leaves no trace behind.
-    """
-
-    milestones: tuple[int, ...]
-    gamma: float
-
-    def __call__(self, iteration: int) -> float:
-        """Return the factor at `iteration`."""
-        return self.gamma ** bisect.bisect_right(self.milestones, iteration)

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from reblur_plugin import registration
+from reblur_plugin import checkpoints, registration
 from reblur_plugin.data.pair_dataset import DeblurPairDataset
-from reblur_plugin.engine import resume, run
+from reblur_plugin.engine import run
 from reblur_plugin.engine.batches import Batches
 from reblur_plugin.engine.interruption import Interrupted, Interruption, WatchedImages
 from reblur_plugin.engine.progress import Progress, Reporter
@@ -50,7 +50,7 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
     opt |= {"train": resolved["train"], "resolved": resolved}
     if isinstance(datasets["train"], DeblurPairDataset):
         opt |= {"data_fingerprint": datasets["train"].fingerprint(), "blur_kind": datasets["train"].blur_kind}
-    state, skipped = resume.find_state(opt, auto_resume)
+    state, skipped = checkpoints.find_state(opt, auto_resume)
     progress = Progress(opt, len(datasets["train"]), state)
     if progress.is_done:
         logger = run.open_folders(opt, resolved, archive=False)

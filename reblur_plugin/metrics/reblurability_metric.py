@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from reblur_plugin.checkpoints import network
 from reblur_plugin.core.reblurability import reblurability_map
 from reblur_plugin.data.images import to_float, to_tensor
 from reblur_plugin.errors import MetricError
@@ -62,6 +63,4 @@ def load_reblur_net(weights: str) -> nn.Module:
     Raises:
         CheckpointError: if it is missing, damaged or doesn't tell its network.
     """
-    from reblur_plugin.archs.restored import restored
-
-    return restored(weights, "r").requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
+    return network(weights, "r").requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")

@@ -5,19 +5,26 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
 
-from reblur_plugin.core.objectives import SHARP_REFERENCES, SharpReference
+from reblur_plugin.core.joint import JointStep, Output
+from reblur_plugin.core.objectives import SHARP_REFERENCES, SharpReference, finest
 from reblur_plugin.core.schedule import PiecewiseLinear
+from reblur_plugin.core.updater import Updater
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.host import build_loss
-from reblur_plugin.models.updater import ReblurModelError
 
-ORDERS = ("reblur_first", "deblur_first", "simultaneous")
+ORDERS = ("reblur_first", "deblur_first")
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 Built = TypeVar("Built")
+
+
+class ReblurModelError(ReblurError):
+    """Options that ReblurModel can't follow, or training that went wrong; the message names the key."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class ReblurTerms:
         loss_weight: lambda of Eq. 6.
         sharp_weight: weight of L_Sharp in Eq. 4 by iteration (D10).
         sharp_reference: what L_Sharp preserves (Table 4).
-        order: which network is updated first on a batch (D9), or that none is (D39).
+        order: which network is updated first on a batch (D9).
     """
 
     loss_weight: float = 1.0
@@ -83,6 +90,53 @@ class Criteria:
         if pixel is None and perceptual is None and reblur is None:
             raise ReblurModelError("train: no loss for M_D; give pixel_opt (L1), reblur_opt or perceptual_opt")
         return cls(pixel, perceptual, gan, reblur)
+
+    def check(self, has_reblur_net: bool, has_discriminator: bool) -> None:
+        """Refuse losses without their network, and the other way round.
+
+        Raises:
+            ReblurModelError: in these cases.
+        """
+        if (self.gan is None) == has_discriminator:
+            raise ReblurModelError("train: gan_opt and network_d belong together; give both or none")
+        if (self.reblur is None) == has_reblur_net:
+            raise ReblurModelError("train: reblur_opt and network_r belong together; give both or none")
+
+    def step(
+        self, deblur: Updater, reblur: Updater | None, discriminator: Updater | None, accumulate: int
+    ) -> JointStep:
+        """Return the step that trains the networks by these losses."""
+        terms = self.reblur or ReblurTerms()
+        return JointStep(
+            deblur,
+            reblur,
+            own_losses=partial(self.own_losses, discriminator=discriminator.bare if discriminator else None),
+            loss_weight=terms.loss_weight,
+            sharp_weight=terms.sharp_weight,
+            sharp_reference=terms.sharp_reference,
+            deblur_first=reblur is not None and terms.order == "deblur_first",
+            discriminator=discriminator,
+            judge=partial(self.judged, discriminator.network) if discriminator else None,
+            accumulate=accumulate,
+        )
+
+    def judged(self, discriminator: nn.Module, images: Tensor, is_real: bool) -> Tensor:
+        """Return the discriminator's own loss on images that are real or not."""
+        loss: Tensor = self.gan(discriminator(images), is_real, is_disc=True)
+        return loss
+
+    def own_losses(self, output: Output, sharp: Tensor, discriminator: nn.Module | None) -> dict[str, Tensor]:
+        """Return what M_D is trained by besides L_Reblur, in BasicSR's names: L_1, L_VGG (and style), L_Adv."""
+        deblurred = finest(output)
+        losses: dict[str, Tensor | None] = {}
+        if self.pixel:
+            losses["l_g_pix"] = self.pixel(output, sharp)
+        if self.perceptual:
+            found = self.perceptual(deblurred, sharp)  # BasicSR's: a pair, perceptual and style
+            losses["l_g_percep"], losses["l_g_style"] = found if isinstance(found, tuple) else (found, None)
+        if discriminator is not None:
+            losses["l_g_gan"] = self.gan(discriminator(deblurred), True, is_disc=False)
+        return {name: loss for name, loss in losses.items() if loss is not None}
 
 
 def _loss(train: dict[str, Any], key: str, device: torch.device) -> Any:

@@ -8,173 +8,107 @@
 | B, S      | `lq`, `gt`            |   | 0.001 L_Adv     | `train: gan_opt`, with `network_d` |
 | L         | `finest(self.output)` |   | Algorithm 1     | `val: tta`                         |
 
-Without `network_r` M_D is trained by L_1 (and VGG, Adv) alone. All networks have an optimiser (`optim_g`, `optim_r`,
-`optim_d`), a scheduler (`scheduler`, or `scheduler_r` for its own) and a gradient scaler of their own (`Updater`).
+Without `network_r` M_D is trained by L_1 (and VGG, Adv) alone. All networks have an optimiser (`optim_g`,
+`optim_r`, `optim_d`), a learning rate (`scheduler`, or `scheduler_r` for its own) and a gradient scaler of their own.
 """
 
 from __future__ import annotations
 
-import copy
-import os
-import shlex
-import shutil
-import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from reblur_plugin import checkpoints
-from reblur_plugin.core.adapt import Adaptation, AdaptConfig, adapt
-from reblur_plugin.core.device import has_fast_bf16
-from reblur_plugin.core.memory import Costs
+from reblur_plugin.core.adapt import Adaptation, AdaptConfig, Adapter
+from reblur_plugin.core.borrow import bare, eval_mode
+from reblur_plugin.core.device import autocast_type, require_compiler
 from reblur_plugin.core.objectives import finest
-from reblur_plugin.core.plan import Plan
+from reblur_plugin.core.parts import Plan
+from reblur_plugin.core.updater import Updater
 from reblur_plugin.evaluation.validation import validate
-from reblur_plugin.host import build_network, get_root_logger
-from reblur_plugin.models.criteria import Criteria, built
-from reblur_plugin.models.joint_training import JointlyTrainedModel
-from reblur_plugin.models.updater import ReblurModelError, Updater
+from reblur_plugin.host import BaseModel, get_root_logger
+from reblur_plugin.models import building, optimisers
+from reblur_plugin.models.criteria import Criteria, ReblurModelError
 from reblur_plugin.models.watch import CollapseWatch, FiniteWatch
 
-_COMPILERS = {"darwin": "clang++", "win32": "cl"}  # that PyTorch takes where the environment names none as CXX
-_AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# What JointStep calls its losses -> BasicSR's names for logs and curves; those of `Criteria` have them already.
+_LOGGED = {"l_blur": "l_r_blur", "l_sharp": "l_r_sharp", "l_reblur": "l_g_reblur"}
+_LOGGED |= {"l_real": "l_d_real", "l_fake": "l_d_fake"}
 
 
-class ReblurModel(JointlyTrainedModel):
-    """Trains M_D by L_D (Eq. 6) and M_R by L_R (Eq. 4), alternately on each batch; tests and adapts M_D.
-
-    `train: reblur_opt` holds `loss_weight` (lambda, 1), `sharp_reference` (pseudo | real | none, Table 4),
-    `sharp_weight` (1, or a schedule [[iteration, weight], ...]; D10) and `order` (reblur_first | deblur_first, D9 |
-    simultaneous, D39). Further keys of `train`: `amp` (bf16, fp16 or auto: bf16 where it is fast), `channels_last`
-    (true is faster on most devices), `compile` (by torch.compile; D40), `accumulate` (compute a batch in so many
-    parts), `grad_clip` (limits the norm of each network's gradient), `freeze_deblur_net` (train M_R alone: Table 1),
-    `ema_decay` as in BasicSR.
-    """
+class ReblurModel(BaseModel):
+    """BasicSR's contract around `JointStep` and `Adapter`: options (docs/options.md), batches, validation, files."""
 
     def __init__(self, opt: dict[str, Any]) -> None:
         super().__init__(opt)
-        channels_last = (opt.get("train") or {}).get("channels_last", False)
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.frozen_g = self.is_train and bool(opt["train"].get("freeze_deblur_net"))
+        train, val = opt.get("train") or {}, opt.get("val") or {}
+        self.memory_format = torch.channels_last if train.get("channels_last") else torch.contiguous_format
+        self.frozen_g = self.is_train and bool(train.get("freeze_deblur_net"))
         self.net_g = self._build("g")
         self.net_r: Any = self._build("r") if opt.get("network_r") else None
         self.net_d: Any = self._build("d") if opt.get("network_d") and self.is_train else None
+        self.updaters: dict[str, Updater] = {}
         self.log_dict: dict[str, Tensor] = {}
         self.gt: Any = None
         self.iteration = 0
         self.is_compiled = False
-        self.costs: Costs | None = None  # of adaptation within a bound of memory, measured once for all photographs
         if self.is_train:
             self.init_training_settings()
-        val = opt.get("val") or {}
         shown = tuple(val.get("adapted_steps") or ())
         self.tta = None if val.get("tta") is None else AdaptConfig(**val["tta"], keep=shown)
         for key, is_asked in (("tta", self.tta is not None), ("reblurred", val.get("reblurred"))):
             if is_asked and self.net_r is None:
                 raise ReblurModelError(f"val: {key}: needs M_R; add network_r and path: pretrain_network_r")
-
-    def init_training_settings(self) -> None:
-        """Build losses and, for each network, what updates it."""
-        train = self.opt["train"]
-        self.amp_dtype = self._amp_dtype(train.get("amp"))
-        self.ema_decay = train.get("ema_decay", 0)
-        if self.ema_decay > 0:
-            self._init_average()
-        self.criteria = Criteria.build(train, self.device)
-        self._check_losses()
-        self.is_compiled = bool(train.get("compile"))
-        if self.is_compiled:
-            self._compile()
-        self.finite, self.collapse = FiniteWatch(self.device), CollapseWatch()
-        networks = {"g": None if self.frozen_g else self.net_g, "r": self.net_r, "d": self.net_d}
-        self.updaters = {
-            label: Updater(label, network.train(), train, self.amp_dtype is torch.float16)
-            for label, network in networks.items()
-            if network is not None
-        }
-        self.optimizers = [updater.optimizer for updater in self.updaters.values()]
-        self.schedulers = [updater.scheduler for updater in self.updaters.values()]
-
-    def _compile(self) -> None:
-        """Let torch.compile translate what is trained, in place: names of weights stay as they are (D40).
-
-        Raises:
-            ReblurModelError: if there is no C++ compiler, which PyTorch would miss in the first iteration only.
-        """
-        compiler = shlex.split(os.environ.get("CXX", "")) or [_COMPILERS.get(sys.platform, "g++")]
-        if not shutil.which(compiler[0]):
-            raise ReblurModelError(
-                f"train: compile: expected a C++ compiler, found no {compiler[0]}; install it, or leave the key out"
-            )
-        for label, network in (("g", self.net_g), ("r", self.net_r), ("d", self.net_d)):
-            # Two gradients are taken of one graph of M_R then, and a compiled graph makes all of them each time.
-            is_shared = label == "r" and network is not None and self.terms.order == "simultaneous"
-            if network is not None and not is_shared:
-                self.get_bare_model(network).compile(dynamic=False)
-
-    def _uncompiled(self) -> AbstractContextManager[Any]:
-        """Return the context of validation: photographs come in sizes that aren't worth a translation each."""
-        return torch.compiler.set_stance("force_eager") if self.is_compiled else nullcontext()
-
-    def _amp_dtype(self, amp: str | None) -> torch.dtype | None:
-        """Return the low precision that `train: amp` names; "auto" takes bf16 where the device has units for it."""
-        if amp == "auto":
-            return torch.bfloat16 if has_fast_bf16(self.device) else None
-        if amp is not None and amp not in _AMP:
-            raise ReblurModelError(f"train: amp: expected bf16, fp16, auto or nothing, got {amp!r}")
-        return None if amp is None else _AMP[amp]
-
-    def _init_average(self) -> None:
-        self.net_g_ema = copy.deepcopy(self.get_bare_model(self.net_g)).eval().requires_grad_(False)
-        path = self.opt["path"].get("pretrain_network_g")
-        if path and "params_ema" in checkpoints.load(path):
-            checkpoints.load_weights(self.net_g_ema, path, "params_ema", self.opt["path"].get("strict_load_g", True))
-
-    def _check_losses(self) -> None:
-        """Refuse losses without their network, and the other way round."""
-        if (self.criteria.gan is None) != (self.net_d is None):
-            raise ReblurModelError("train: gan_opt and network_d belong together; give both or none")
-        if (self.criteria.reblur is None) != (self.net_r is None):
-            raise ReblurModelError("train: reblur_opt and network_r belong together; give both or none")
-        if self.frozen_g and (self.net_r is None or not self.opt["path"].get("pretrain_network_g")):
-            raise ReblurModelError(
-                "train: freeze_deblur_net: trains M_R on a trained M_D; give reblur_opt and path: pretrain_network_g"
-            )
+        if self.tta is not None and self.net_r is not None:
+            self.adapter = Adapter(self.tested_net, bare(self.net_r), self.tta, decay=0)
 
     def _build(self, label: str) -> nn.Module:
-        network = built(f"network_{label}", build_network, self.opt[f"network_{label}"])
-        path = self.opt["path"].get(f"pretrain_network_{label}")
-        if path:
-            # In training the raw weights go on; a test, and a frozen M_D, take the averaged ones where there are some.
-            raw = self.is_train and not (label == "g" and self.frozen_g) and "params" in checkpoints.load(path)
-            key = self.opt["path"].get(f"param_key_{label}") or ("params" if raw else None)
-            checkpoints.load_weights(network, path, key, self.opt["path"].get(f"strict_load_{label}", True))
-            get_root_logger().info(f"Loaded net_{label} from {path} ({key or 'params_ema or params'}).")
-        elif not self.is_train:
-            raise ReblurModelError(
-                f"path: pretrain_network_{label}: missing; a test needs a checkpoint, "
-                "which python -m reblur_plugin.train makes"
-            )
-        count = sum(parameter.numel() for parameter in network.parameters())
-        get_root_logger().info(f"net_{label}: {type(network).__name__}, {count:,} parameters.")
-        if label == "g" and self.frozen_g:
+        is_frozen = label == "g" and self.frozen_g
+        network = building.network(self.opt, label, raw=self.is_train and not is_frozen)
+        if is_frozen:
             network.eval().requires_grad_(False)
         return self.model_to_device(network.to(memory_format=self.memory_format))
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Move a network to the device; under torchrun let its gradients be averaged over the processes."""
         net = net.to(self.device)
-        if not (self.opt["dist"] and self.is_train) or not any(p.requires_grad for p in net.parameters()):
+        if not (self.opt["dist"] and self.is_train):
             return net
-        devices = [torch.cuda.current_device()] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(
-            net,
-            device_ids=devices,
-            find_unused_parameters=self.opt.get("find_unused_parameters", False),
-            gradient_as_bucket_view=True,  # no second copy of the gradient
-        )
+        return building.parallel(net, self.device, self.opt.get("find_unused_parameters", False))
+
+    def init_training_settings(self) -> None:
+        """Build the losses, each network's updater and the step that they take together."""
+        train = self.opt["train"]
+        self.amp_dtype = autocast_type(train.get("amp"), self.device)
+        self.ema_decay = train.get("ema_decay", 0)
+        if self.ema_decay > 0:
+            self.net_g_ema = building.average(self.net_g, self.opt)
+        self.criteria = Criteria.build(train, self.device)
+        self.criteria.check(self.net_r is not None, self.net_d is not None)
+        if self.frozen_g and (self.net_r is None or not self.opt["path"].get("pretrain_network_g")):
+            raise ReblurModelError(
+                "train: freeze_deblur_net: trains M_R on a trained M_D; give reblur_opt and path: pretrain_network_g"
+            )
+        networks = {"g": self.net_g, "r": self.net_r, "d": self.net_d}
+        self.is_compiled = bool(train.get("compile"))
+        if self.is_compiled:
+            require_compiler()
+            for network in filter(None, networks.values()):
+                bare(network).compile(dynamic=False)  # in place: names of weights stay as they are (D40)
+        moved = {label: net for label, net in networks.items() if net and not (label == "g" and self.frozen_g)}
+        self.updaters = {
+            label: optimisers.updater(label, network.train(), train, self.amp_dtype) for label, network in moved.items()
+        }
+        self.rates = {label: optimisers.learning_rate(label, train) for label in moved}
+        self.optimizers = [updater.optimizer for updater in self.updaters.values()]
+        self.finite, self.collapse = FiniteWatch(self.device), CollapseWatch()
+        deblur = self.updaters.get("g") or Updater(self.net_g, precision=self.amp_dtype)
+        accumulate = train.get("accumulate", 1)
+        self.step = self.criteria.step(deblur, self.updaters.get("r"), self.updaters.get("d"), accumulate)
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch: `lq` and, where there is one, `gt`."""
@@ -184,19 +118,42 @@ class ReblurModel(JointlyTrainedModel):
     def _to_device(self, images: Tensor) -> Tensor:
         return images.to(self.device, non_blocking=True, memory_format=self.memory_format)
 
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Set each network's learning rate for this iteration."""
+        for label, updater in self.updaters.items():
+            updater.lr = self.rates[label](current_iter, warmup_iter)
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """Update M_D and M_R (and the discriminator) once, by the batch at hand."""
+        self.iteration, self.step.iteration = current_iter, current_iter - 1
+        losses = self.step(self.lq, self.gt)
+        self.finite.add(losses, current_iter)
+        if "rho" in losses:
+            self.collapse.add(losses["rho"])
+        self.log_dict = {_LOGGED.get(name, name): loss for name, loss in losses.items()}
+        if self.ema_decay > 0:
+            self.model_ema(self.ema_decay)
+
+    @torch.no_grad()
+    def model_ema(self, decay: float = 0.999) -> None:
+        """Move the averaged M_D towards M_D; buffers are copied."""
+        network = bare(self.net_g)
+        torch._foreach_lerp_(list(self.net_g_ema.parameters()), list(network.parameters()), 1 - decay)
+        for averaged, buffer in zip(self.net_g_ema.buffers(), network.buffers(), strict=True):
+            averaged.copy_(buffer)
+
     def get_current_log(self) -> dict[str, float]:
         """Return this iteration's losses (means over the processes), rho, and all learning rates.
 
         Raises:
-            ReblurModelError: if a loss isn't finite or fp16 fails.
+            ReblurError: if a loss isn't finite or fp16 fails.
         """
         self.check()
         log: dict[str, float] = self.reduce_loss_dict(self.log_dict)
         log |= {f"lr_{label}": updater.lr for label, updater in self.updaters.items()}
-        if self.net_r is not None:
-            warning = self.collapse.warning()
-            if warning:
-                get_root_logger().warning(warning)
+        warning = self.collapse.warning()
+        if warning:
+            get_root_logger().warning(warning)
         skipped = sum(int(updater.skipped) for updater in self.updaters.values() if updater.scaler.is_enabled())
         return log | {"skipped_fp16_steps": skipped} if skipped else log
 
@@ -204,7 +161,7 @@ class ReblurModel(JointlyTrainedModel):
         """Stop before numbers that aren't finite are logged as a result or saved.
 
         Raises:
-            ReblurModelError: with the iteration where it began.
+            ReblurError: with the iteration where it began.
         """
         if self.amp_dtype is not torch.float16:  # fp16 leaves such a step out by itself
             first = self.finite.first()
@@ -223,16 +180,13 @@ class ReblurModel(JointlyTrainedModel):
     @property
     def tested_net(self) -> nn.Module:
         """M_D as it is tested: the averaged one where there is one, never a data-parallel wrapper."""
-        return self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
+        return self.net_g_ema if hasattr(self, "net_g_ema") else bare(self.net_g)
 
     def deblur(self, blurry: Tensor) -> Tensor:
         """Return L = M_D(B) in eval mode, `(B, 3, H, W)`, unclamped."""
         network = self.tested_net
-        training = network.training
-        network.eval()
-        with torch.no_grad(), self._uncompiled():
+        with torch.no_grad(), self._uncompiled(), eval_mode(network):
             deblurred = finest(network(blurry.to(self.device)))
-        network.train(training)
         if deblurred.shape != blurry.shape:
             raise ReblurModelError(
                 f"network_g: expected an image of the input's shape {tuple(blurry.shape)}, got "
@@ -244,21 +198,14 @@ class ReblurModel(JointlyTrainedModel):
         """Return M_R(L) in eval mode."""
         if self.net_r is None:
             raise ReblurModelError("val: reblurred: needs M_R; add network_r")
-        network = self.get_bare_model(self.net_r)
-        training = network.training
-        network.eval()
-        with torch.no_grad(), self._uncompiled():
-            reblurred = network(deblurred)
-        network.train(training)
-        return reblurred
+        network = bare(self.net_r)
+        with torch.no_grad(), self._uncompiled(), eval_mode(network):
+            return network(deblurred)
 
     def adapt(self, blurry: Tensor) -> Adaptation:
         """Return Algorithm 1's result by the choices of `val: tta`."""
-        assert self.tta is not None
-        blurry = blurry.to(self.device)
-        plan = self.plan(blurry)
         with self._uncompiled():
-            return adapt(self.tested_net, self.get_bare_model(self.net_r), blurry, self.tta, plan=plan)
+            return self.adapter(blurry.to(self.device))
 
     def plan(self, blurry: Tensor) -> Plan | None:
         """Return how a photograph adapts within `val: tta: max_memory`; None, if nothing adapts or there is no bound.
@@ -269,11 +216,16 @@ class ReblurModel(JointlyTrainedModel):
         if self.tta is None or self.tta.max_memory is None:
             return None
         with self._uncompiled():
-            if self.costs is None:
-                like = blurry[..., :1, :1].to(self.device)
-                self.costs = Costs(self.tested_net, self.get_bare_model(self.net_r), like, self.tta)
-            height, width = blurry.shape[-2:]
-            return self.costs.plan(height, width, self.tta.max_memory)
+            return self.adapter.plan(blurry.to(self.device))
+
+    @contextmanager
+    def _uncompiled(self) -> Iterator[None]:
+        """Run validation as it is written: photographs come in sizes that aren't worth a translation each."""
+        if not self.is_compiled:
+            yield
+            return
+        with torch.compiler.set_stance("force_eager"):
+            yield
 
     def test(self) -> None:
         """Deblur the fed batch: BasicSR's call; the result is `self.output`."""
@@ -287,3 +239,67 @@ class ReblurModel(JointlyTrainedModel):
         """Return copies of the last images."""
         images = {"lq": self.lq, "result": finest(self.output), "gt": self.gt}
         return {name: image.detach().cpu().clone() for name, image in images.items() if image is not None}
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Write the networks, then the training state. Iteration -1 is BasicSR's word for the end of training.
+
+        Raises:
+            ReblurError: if weights aren't finite (nothing is written then) or the disk refuses.
+        """
+        self.check()
+        if self.opt["rank"] == 0:
+            self.save_networks("latest" if current_iter == -1 else current_iter)
+        self.save_training_state(epoch, current_iter)
+
+    def save_networks(self, name: int | str) -> None:
+        """Write net_g_NAME.pth, net_r_NAME.pth, ..., but a frozen M_D."""
+        averaged = [self.net_g_ema] if hasattr(self, "net_g_ema") else []
+        if "g" in self.updaters:
+            self.save_network([self.net_g, *averaged], "net_g", name, ["params", "params_ema"][: 1 + len(averaged)])
+        for label, network in (("r", self.net_r), ("d", self.net_d)):
+            if network is not None:
+                self.save_network(network, f"net_{label}", name)
+
+    def save_network(
+        self, net: nn.Module | Sequence[nn.Module], net_label: str, current_iter: int | str, param_key: Any = "params"
+    ) -> None:
+        """Write one checkpoint, whole or not at all."""
+        networks = [net] if isinstance(net, nn.Module) else list(net)
+        keys = [param_key] if isinstance(param_key, str) else list(param_key)
+        origin = checkpoints.origin(self.opt, self.iteration)
+        path = Path(self.opt["path"]["models"]) / f"{net_label}_{current_iter}.pth"
+        checkpoints.save_network(dict(zip(keys, networks, strict=True)), origin, path)
+
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Write all that a resumed run needs, after the networks that belong to it; forget states beyond those kept."""
+        if current_iter == -1 or self.opt["rank"] != 0:
+            return
+        best = getattr(self, "best_metric_results", {})
+        state = checkpoints.training_state(self.opt, epoch, current_iter, self.updaters, best)
+        states = Path(self.opt["path"]["training_states"])
+        checkpoints.save(state, states / f"{current_iter}.state")
+        keep = self.opt.get("logger", {}).get("keep_checkpoints")
+        if keep:
+            checkpoints.forget(states, Path(self.opt["path"]["models"]), keep)
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Take up a training state; where the options differ from it they hold, and the log says so.
+
+        Raises:
+            ReblurModelError: if it belongs to other networks.
+        """
+        saved = resume_state.get("updaters", {})
+        if saved.keys() != self.updaters.keys():
+            raise ReblurModelError(
+                f"resume: expected a training state of ReblurModel for net_{', net_'.join(self.updaters)}, "
+                f"got one for {', '.join(f'net_{label}' for label in saved) or 'another model'}"
+            )
+        self.iteration = resume_state["iter"]
+        for label, updater in self.updaters.items():
+            for key, (own, old) in updater.load_state_dict(saved[label]).items():
+                get_root_logger().warning(
+                    f"optim_{label}: {key}: {own} in the options, {old} in the saved state; the options hold"
+                )
+            updater.lr = self.rates[label](self.iteration)
+        if resume_state["best"]:
+            self.best_metric_results = resume_state["best"]

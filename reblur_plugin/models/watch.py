@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -15,20 +17,19 @@ class CollapseWatch:
     def __init__(self, window: int = _WINDOW) -> None:
         self.window = window
         self.total: Tensor | None = None
-        self.count = 0.0
+        self.count = 0
 
-    def add(self, rho: Tensor, share: float = 1.0) -> None:
-        """Take the indicator (`objectives.collapse_indicator`) of one iteration, or of a part: a `share` of it."""
-        self.total = rho * share if self.total is None else self.total + rho * share
-        self.count += share
+    def add(self, rho: Tensor) -> None:
+        """Take the indicator (`objectives.collapse_indicator`) of one iteration."""
+        self.total = rho if self.total is None else self.total + rho
+        self.count += 1
 
     def warning(self) -> str | None:
         """Return a sentence if rho's mean over the last `window` iterations is 1, else None. Reads the device."""
-        count = round(self.count)  # shares such as 1/3 don't add up to whole numbers
-        if self.total is None or count < self.window:
+        if self.total is None or self.count < self.window:
             return None
-        mean = float(self.total) / self.count
-        self.total, self.count = None, 0.0
+        count, mean = self.count, float(self.total) / self.count
+        self.total, self.count = None, 0
         if abs(mean - 1) > _TOLERANCE:
             return None
         return (
@@ -39,15 +40,16 @@ class CollapseWatch:
 
 
 class FiniteWatch:
-    """Remembers the first iteration whose loss was nan or infinite. Never waits for the device, but in `first`."""
+    """Remembers the first iteration with a nan or infinite loss. Never waits for the device, but in `first`."""
 
     def __init__(self, device: torch.device) -> None:
         self._first = torch.full((), -1, dtype=torch.int64, device=device)
 
-    def add(self, loss: Tensor, iteration: int) -> None:
-        """Take the loss of one update."""
-        bad = ~loss.detach().isfinite() & (self._first < 0)
-        self._first = torch.where(bad, iteration, self._first)
+    def add(self, losses: Mapping[str, Tensor], iteration: int) -> None:
+        """Take the losses of one iteration."""
+        if losses:
+            bad = ~torch.stack(list(losses.values())).isfinite().all() & (self._first < 0)
+            self._first = torch.where(bad, iteration, self._first)
 
     def first(self) -> int | None:
         """Return that iteration, or None while all is well. Reads the device."""

@@ -11,12 +11,10 @@ from torch import nn
 from tqdm import tqdm
 
 from reblur_plugin import checkpoints
-from reblur_plugin.archs.restored import restored
 from reblur_plugin.checkpoints import CheckpointError
-from reblur_plugin.core.adapt import Adaptation, AdaptConfig, adapt
-from reblur_plugin.core.available import available, in_gib
-from reblur_plugin.core.memory import Costs
-from reblur_plugin.core.plan import Plan
+from reblur_plugin.core.adapt import Adaptation, AdaptConfig, Adapter
+from reblur_plugin.core.device import available, in_gib
+from reblur_plugin.core.parts import Plan
 from reblur_plugin.data.images import to_uint8, write_image
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.evaluation.pictures import comparison
@@ -35,14 +33,14 @@ def load_networks(weights: Path, reblur_weights: Path | None, adapted: bool) -> 
     Raises:
         CheckpointError: if a file is missing, damaged, doesn't fit or doesn't tell of its networks.
     """
-    deblur_net = restored(weights, "g")
+    deblur_net = checkpoints.network(weights, "g")
     if not adapted:
         return deblur_net, None
     if reblur_weights is None:
         if not checkpoints.options(weights).get("network_r"):
             raise CheckpointError(f"{weights}: was trained without M_R, so nothing can adapt it; use --steps 0")
         reblur_weights = weights.with_name(weights.name.replace("net_g", "net_r", 1))
-    return deblur_net, restored(reblur_weights, "r")
+    return deblur_net, checkpoints.network(reblur_weights, "r")
 
 
 def deblur(
@@ -53,11 +51,11 @@ def deblur(
     What each will take is said before it starts, within `config.max_memory` or else what the machine has free.
     """
     networks = deblur_net.to(device), (reblur_net or nn.Identity()).to(device)
-    costs = Costs(*networks, torch.zeros(1, 3, 1, 1, device=device), config)
+    adapter = Adapter(*networks, config, decay=0)
     failures = []
     for job in tqdm(jobs, unit="photograph", disable=None if len(jobs) > 1 else True):
         try:
-            _deblur(job, *networks, config, costs, device)
+            _deblur(job, adapter, device)
         except ReblurError as error:
             failures.append(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
         except torch.OutOfMemoryError:
@@ -69,32 +67,29 @@ def deblur(
     return failures
 
 
-def _deblur(
-    job: Job, deblur_net: nn.Module, reblur_net: nn.Module, config: AdaptConfig, costs: Costs, device: torch.device
-) -> None:
+def _deblur(job: Job, adapter: Adapter, device: torch.device) -> None:
     photograph = Photograph.load(job.source)
     blurry = photograph.rgb().to(device)
-    height, width = photograph.pixels.shape[:2]
-    plan = costs.plan(height, width, config.max_memory or available(device))
-    adaptation = _adapt(job.source.name, deblur_net, reblur_net, blurry, config, plan)
+    plan = adapter.plan(blurry, adapter.config.max_memory or available(device))
+    adaptation = _adapt(job.source.name, adapter, blurry, plan)
     if adaptation.fallback:
         _say(f"{job.source}: not adapted, {adaptation.fallback}")
     photograph.with_rgb(adaptation.image).save(job.target)
     if job.comparison:
         stages = {"blurry": blurry, "deblurred": adaptation.initial, "adapted": adaptation.image}
-        pictures = {name: to_uint8(image) for name, image in stages.items() if name != "adapted" or config.steps}
+        pictures = {
+            name: to_uint8(image) for name, image in stages.items() if name != "adapted" or adapter.config.steps
+        }
         write_image(job.comparison, comparison(pictures))
 
 
-def _adapt(
-    name: str, deblur_net: nn.Module, reblur_net: nn.Module, blurry: torch.Tensor, config: AdaptConfig, plan: Plan
-) -> Adaptation:
+def _adapt(name: str, adapter: Adapter, blurry: torch.Tensor, plan: Plan) -> Adaptation:
     height, width = blurry.shape[-2:]
     tiles = len(plan.tiles(height, width))
     pieces = f", {tiles} tiles" if tiles > 1 else ""
     _say(f"{name}: {width}x{height}, about {_in_words(plan.seconds)}, {in_gib(plan.memory)}{pieces}")
-    with tqdm(total=tiles * (config.steps + 1), unit="pass", desc=name, leave=False, disable=None) as bar:
-        return adapt(deblur_net, reblur_net, blurry, config, plan=plan, tick=bar.update)
+    with tqdm(total=tiles * (adapter.config.steps + 1), unit="pass", desc=name, leave=False, disable=None) as bar:
+        return adapter(blurry, plan, bar.update)
 
 
 def _say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""A photograph in tiles: where each begins and ends, and how their results become one image again (D35).
+"""A photograph in parts that fit into memory: tiles with halo, and parts of a network that compute twice (D35).
 
 Along each axis a tile computes the pixels `start ... stop`, of which `own_start ... own_stop` are its own: those of all
 tiles cover the image once. The rest is halo, which gives the own pixels the surroundings that a network looks at.
@@ -6,13 +6,16 @@ tiles cover the image once. The rest is halo, which gives the own pixels the sur
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from reblur_plugin.errors import ReblurError
 
@@ -166,3 +169,68 @@ def halo(chain: Callable[[Tensor], Tensor], channels: int, like: Tensor) -> int:
         middle = (low + high) // (2 * ALIGN) * ALIGN
         low, high = (low, middle) if unchanged(middle) else (middle + ALIGN, high)
     return low + ALIGN
+
+
+@contextmanager
+def checkpointed(network: nn.Module, depth: int | None) -> Iterator[None]:
+    """Checkpoint the parts of `network` that lie `depth` levels below it: 0 is the network as a whole, None nothing.
+
+    Gradients stay the same. Single layers are left alone: they have nothing inside to forget.
+
+    Raises:
+        ReblurError: (in the forward pass) if a part changes its input in place, which its second run would see.
+    """
+    parts = [] if depth is None else list(dict.fromkeys(_parts(network, depth)))
+    own = {part: part.__dict__.get("forward") for part in parts}
+    try:
+        for part in parts:
+            part.forward = partial(_recomputed, type(part).__name__, part.forward)
+        yield
+    finally:
+        for part, forward in own.items():
+            del part.forward
+            if forward is not None:
+                part.forward = forward
+
+
+def _parts(module: nn.Module, depth: int) -> Iterator[nn.Module]:
+    if isinstance(module, (nn.ModuleList, nn.ModuleDict)):  # never called themselves
+        for child in module.children():
+            yield from _parts(child, depth)
+    elif depth == 0:
+        if any(True for _ in module.children()):
+            yield module
+    else:
+        for child in module.children():
+            yield from _parts(child, depth - 1)
+
+
+def _recomputed(name: str, forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+    tensors = [value for value in (*inputs, *options.values()) if isinstance(value, Tensor)]
+    versions = [tensor._version for tensor in tensors]
+    output = checkpoint(forward, *inputs, use_reentrant=False, **options)
+    if versions != [tensor._version for tensor in tensors]:
+        raise ReblurError(f"checkpointing: {name} changes its input in place and can't be computed twice; leave it out")
+    return output
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The form of the computation; Algorithm 1 stays the same. The default is the whole photograph, all remembered.
+
+    Attributes:
+        deblur_depth, reblur_depth: which parts of M_D and M_R are checkpointed (`checkpointed`).
+        tiling: how the photograph is cut; None: not at all.
+        memory: bytes that the process will hold at most, and
+        seconds: that it will take, by estimate; 0, if nobody has made one.
+    """
+
+    deblur_depth: int | None = None
+    reblur_depth: int | None = None
+    tiling: Tiling | None = None
+    memory: int = 0
+    seconds: float = 0.0
+
+    def tiles(self, height: int, width: int) -> list[Tile]:
+        """Return the tiles of a photograph of that size."""
+        return cut(height, width, self.tiling or Tiling())

@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from reblur_plugin.core.adapt import Adaptation, adapt
-from reblur_plugin.core.available import give_back, in_gib, in_use
-from reblur_plugin.core.borrow import bare, borrowed
+from reblur_plugin.core.algorithm1 import Adaptation, algorithm1
+from reblur_plugin.core.borrow import borrowed
 from reblur_plugin.core.choices import AdaptConfig, AdaptError
+from reblur_plugin.core.device import give_back, in_gib, in_use
 from reblur_plugin.core.objectives import finest
-from reblur_plugin.core.plan import Plan
-from reblur_plugin.core.tiles import ALIGN, Tiling, halo, pixels
+from reblur_plugin.core.parts import ALIGN, Plan, Tiling, halo, pixels
 from reblur_plugin.errors import ReblurError
 
 _COUNTED, _TIMED = 64, 128  # pixels each way of the crops that are measured
@@ -32,7 +31,7 @@ _SORTING = {"skimage": 64, "torch": 128, "none": 0}  # bytes a pixel that histog
 
 
 @dataclass(frozen=True)
-class Form:
+class PixelCost:
     """What a way to compute costs for each pixel of a tile. `plan` says which parts are checkpointed."""
 
     plan: Plan
@@ -42,7 +41,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Photograph:
+class Demand:
     """What is to be adapted, and the bytes that are taken anyway: `held` while its tiles run, `least` at its end."""
 
     height: int
@@ -51,25 +50,25 @@ class Photograph:
     held: int
     least: int = 0
 
-    def planned(self, form: Form, tiling: Tiling | None) -> Plan:
-        """Return `form` in tiles with the estimate of memory and time."""
+    def planned(self, cost: PixelCost, tiling: Tiling | None) -> Plan:
+        """Return `cost` in tiles with the estimate of memory and time."""
         largest, total = pixels(self.height, self.width, tiling or Tiling())
-        memory = max(self.held + round(form.bytes * largest), self.least)
-        seconds = (self.steps * form.step_seconds + form.pass_seconds) * total
-        return replace(form.plan, tiling=tiling, memory=memory, seconds=seconds)
+        memory = max(self.held + round(cost.bytes * largest), self.least)
+        seconds = (self.steps * cost.step_seconds + cost.pass_seconds) * total
+        return replace(cost.plan, tiling=tiling, memory=memory, seconds=seconds)
 
 
 class Costs:
     """What adaptation by two networks costs; each thing is measured once, when it must be known.
 
     Args:
-        deblur_net, reblur_net: M_D and M_R; both come back as they were.
+        deblur_net, reblur_net: M_D and M_R, without wrappers; both come back as they were.
         like: an image of the photographs' channels, dtype and device.
         config: what will be done to them.
     """
 
     def __init__(self, deblur_net: nn.Module, reblur_net: nn.Module, like: Tensor, config: AdaptConfig) -> None:
-        self._networks = bare(deblur_net), bare(reblur_net)
+        self._networks = deblur_net, reblur_net
         self._like = like
         self._config = config
         self._plans: dict[tuple[int, int, int | None], Plan] = {}
@@ -94,15 +93,15 @@ class Costs:
     def _planned(self, height: int, width: int, max_memory: int | None) -> Plan:
         plain = self.plain  # measured first: what its run leaves in the process counts as in use
         give_back()
-        photograph = self._photograph(height, width)
-        whole = photograph.planned(plain, None)
+        demand = self._demand(height, width)
+        whole = demand.planned(plain, None)
         if max_memory is None or whole.memory <= max_memory:
             return whole
-        whole = photograph.planned(self.checkpointed, None)
+        whole = demand.planned(self.checkpointed, None)
         if whole.memory <= max_memory:
             return whole
         tilings = _tilings(height, width, self.halo)
-        tried = [photograph.planned(form, tiling) for form in (plain, self.checkpointed) for tiling in tilings]
+        tried = [demand.planned(cost, tiling) for cost in (plain, self.checkpointed) for tiling in tilings]
         fitting = [plan for plan in tried if plan.memory <= max_memory]
         if not fitting:
             least = math.ceil(min(plan.memory for plan in tried) / 2**30 * 100) / 100
@@ -112,27 +111,27 @@ class Costs:
             )
         return min(fitting, key=lambda plan: plan.seconds)
 
-    def _photograph(self, height: int, width: int) -> Photograph:
+    def _demand(self, height: int, width: int) -> Demand:
         image = self._like.shape[1] * self._like.element_size() * height * width
         kept = sum(self._config.keeps(number) for number in range(self._config.steps + 1))
         held = in_use(self._like.device) + (kept + 3) * image  # the present one, and two to compare it with L^0
         sorting = _SORTING[self._config.histogram] * height * width if self._config.steps else 0
-        return Photograph(height, width, self._config.steps, held + self._fixed, held + sorting)
+        return Demand(height, width, self._config.steps, held + self._fixed, held + sorting)
 
     @cached_property
-    def plain(self) -> Form:
+    def plain(self) -> PixelCost:
         """Return what it costs to remember all activations."""
-        return self._form(Plan())
+        return self._cost(Plan())
 
     @cached_property
-    def checkpointed(self) -> Form:
+    def checkpointed(self) -> PixelCost:
         """Return what it costs with those parts checkpointed that leave the lowest peak."""
         if self._config.steps == 0:
             return self.plain
         found = {plan: self._bytes(plan) for plan in (Plan(depth) for depth in _DEPTHS)}
         best = min(found, key=found.__getitem__)
         found |= {plan: self._bytes(plan) for plan in (replace(best, reblur_depth=depth) for depth in _DEPTHS[1:])}
-        return self._form(min(found, key=found.__getitem__))
+        return self._cost(min(found, key=found.__getitem__))
 
     @cached_property
     def halo(self) -> int:
@@ -150,10 +149,10 @@ class Costs:
     def _fixed(self) -> int:
         return self._live(Plan()).weights + _SLACK
 
-    def _form(self, plan: Plan) -> Form:
+    def _cost(self, plan: Plan) -> PixelCost:
         steps = self._run(plan, _TIMED).steps
         seconds = [step.seconds / _TIMED**2 for step in steps]
-        return Form(plan, self._bytes(plan), seconds[0] if len(steps) > 1 else 0.0, seconds[-1])
+        return PixelCost(plan, self._bytes(plan), seconds[0] if len(steps) > 1 else 0.0, seconds[-1])
 
     def _bytes(self, plan: Plan) -> float:
         """Return bytes a pixel at the peak; infinite, if a network can't be checkpointed so."""
@@ -168,14 +167,13 @@ class Costs:
 
     def _live(self, plan: Plan) -> _LiveBytes:
         shapes = {parameter.shape for network in self._networks for parameter in network.parameters()}
-        as_stored = {torch.Size((shape[0], *shape[2:], shape[1])) for shape in shapes if len(shape) == 4}  # FusedAdam's
-        with _LiveBytes(shapes | as_stored) as live:
+        with _LiveBytes(shapes) as live:
             self._run(plan, _COUNTED)
         return live
 
     def _run(self, plan: Plan, size: int) -> Adaptation:
         noise = torch.rand(1, self._like.shape[1], size, size, generator=torch.Generator().manual_seed(0))
-        return adapt(*self._networks, noise.to(self._like), self._single, plan=plan)
+        return algorithm1(*self._networks, noise.to(self._like), self._single, plan)[0]
 
 
 def _tilings(height: int, width: int, halo: int) -> list[Tiling]:

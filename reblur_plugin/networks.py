@@ -1,0 +1,39 @@
+"""The networks of a checkpoint, for anybody's own code.
+
+deblur_net, reblur_net = reblur_plugin.load("experiments/demo/models/net_g_latest.pth")
+reblur_plugin.adapt(deblur_net, reblur_net, blurry).image
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from reblur_plugin import checkpoints, registration
+
+
+class Networks(NamedTuple):
+    """M_D and the M_R that was trained with it, in eval mode on the CPU; M_R is None where M_D was trained alone."""
+
+    deblur_net: nn.Module
+    reblur_net: nn.Module | None
+
+
+def load(weights: str | Path, reblur_weights: str | Path | None = None) -> Networks:
+    """Return the networks of `net_g_*.pth` and of the `net_r_*.pth` beside it, as their training built them.
+
+    Args:
+        weights: a checkpoint of M_D that tells its network.
+        reblur_weights: M_R's; by default the file with the same ending beside `weights`.
+
+    Raises:
+        CheckpointError: if a file is missing, damaged, doesn't fit or doesn't tell of a network that is known here.
+    """
+    registration.register()
+    deblur_net = checkpoints.network(weights, "g")
+    if reblur_weights is None and checkpoints.options(weights).get("network_r"):
+        path = Path(weights)
+        reblur_weights = path.with_name(path.name.replace("net_g", "net_r", 1))
+    return Networks(deblur_net, None if reblur_weights is None else checkpoints.network(reblur_weights, "r"))

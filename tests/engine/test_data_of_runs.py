@@ -41,8 +41,8 @@ def test_a_pack_trains_as_its_files_do_and_all_tells_of_the_data(
     for key, value in network(tmp_path / "files").items():
         assert torch.equal(network(tmp_path / "packed")[key], value)
 
-    (report,) = check(find_blocks(tmp_path / "pack"))
-    (part,) = check([report.block | {"without": ["SEQ_B"]}], look=False)
+    (diagnosis,) = check(find_blocks(tmp_path / "pack"))
+    (part,) = check([diagnosis.block | {"without": ["SEQ_B"]}], look=False)
     for kind, layout in (("files", "gopro"), ("packed", "packed")):
         (log,) = (tmp_path / kind / "experiments" / "tiny").glob("train_*.log")
         text = log.read_text()

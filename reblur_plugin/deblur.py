@@ -11,6 +11,36 @@ from reblur_plugin import cli, host
 
 def main() -> int:
     """Deblur as the command line says; 0: all done, 1: some failed (and were named)."""
+    arguments = _parser().parse_args()
+
+    from reblur_plugin.photographs.jobs import find_jobs
+
+    jobs = find_jobs(arguments.inputs, arguments.out, arguments.suffix, arguments.existing, arguments.compare)
+    host.import_modules(arguments.modules)
+
+    from reblur_plugin.core.adapt import AdaptConfig
+    from reblur_plugin.core.device import device_named
+    from reblur_plugin.photographs import deblurring
+
+    device = device_named(arguments.device)
+    config = AdaptConfig(
+        steps=arguments.steps,
+        lr=arguments.lr,
+        histogram="torch" if device.type == "cuda" else "skimage",
+        keep=(),
+        amp=arguments.amp,
+        channels_last=True,
+        fused=device.type in ("cpu", "cuda"),
+        max_memory=arguments.max_memory,
+    )
+    networks = deblurring.load_networks(arguments.weights, arguments.reblur_weights, config.steps > 0)
+    failures = deblurring.deblur(jobs, *networks, config, device)
+    for failure in failures:
+        sys.stderr.write(f"error: {failure}\n")
+    return 1 if failures else 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m reblur_plugin.deblur",
         description="Deblur photographs; M_D adapts to each of them before it gives its result (Algorithm 1).",
@@ -46,33 +76,7 @@ def main() -> int:
         help="leave out photographs whose results are there already: goes on after an interruption",
     )
     parser.add_argument("--import", dest="modules", nargs="+", default=[], metavar="MODULE", help="your own networks")
-    arguments = parser.parse_args()
-
-    from reblur_plugin.photographs.jobs import find_jobs
-
-    jobs = find_jobs(arguments.inputs, arguments.out, arguments.suffix, arguments.existing, arguments.compare)
-    host.import_modules(arguments.modules)
-
-    from reblur_plugin.core.adapt import AdaptConfig
-    from reblur_plugin.core.device import device_named
-    from reblur_plugin.photographs import deblurring
-
-    device = device_named(arguments.device)
-    config = AdaptConfig(
-        steps=arguments.steps,
-        lr=arguments.lr,
-        histogram="torch" if device.type == "cuda" else "skimage",
-        keep=(),
-        amp=arguments.amp,
-        channels_last=True,
-        fused=device.type in ("cpu", "cuda"),
-        max_memory=arguments.max_memory,
-    )
-    networks = deblurring.load_networks(arguments.weights, arguments.reblur_weights, config.steps > 0)
-    failures = deblurring.deblur(jobs, *networks, config, device)
-    for failure in failures:
-        sys.stderr.write(f"error: {failure}\n")
-    return 1 if failures else 0
+    return parser
 
 
 def _suffix(word: str) -> str:

@@ -37,7 +37,6 @@ PairedImageDataset = registry.DATASET_REGISTRY.get("PairedImageDataset")
 _BATCH, _WORKERS = 16, 2
 _PUBLISHED = {"GOPRO training": 2103, "GOPRO test": 1111, "REDS training": 24000, "REDS validation": 3000}
 _BASICSR_PNG, _BASICSR_LMDB, _PNG, _PACKED = "BasicSR, PNG", "BasicSR, lmdb", "ours, PNG", "ours, packed"
-_RAW = "ours, packed, augmented on the device"
 _BLOCK = {"phase": "train", "scale": 1, "name": "bench"}
 
 
@@ -58,11 +57,9 @@ def run(arguments: argparse.Namespace) -> Report:
         _link(pairs, folder)
         cases = [
             _single("a pair alone", _datasets(block, folder, size, "none"), arguments),
-            _batches(_datasets(block, folder, size, "nah") | _on_device(folder, size), arguments),
+            _batches(_datasets(block, folder, size, "nah"), arguments),
         ]
-        notes = [
-            "ours augments batches as the author does (nah), BasicSR by flips alone; the device's work isn't in here"
-        ]
+        notes = ["ours augments batches as the author does (nah), BasicSR by flips alone"]
         notes += _sizes(pairs, folder / "pack")
     return Report("training data", measure.machine(device), cases, notes)
 
@@ -123,11 +120,6 @@ def _datasets(block: dict[str, str], folder: Path, size: int, augment: str) -> d
     }
 
 
-def _on_device(folder: Path, size: int) -> dict[str, Any]:
-    place = {"layout": "packed", "dataroot": str(folder / "pack"), "augment_on": "device"}
-    return {_RAW: DeblurPairDataset({**_BLOCK, **place, "gt_size": size})}
-
-
 def _single(name: str, datasets: dict[str, Any], arguments: argparse.Namespace) -> Case:
     """Time items one after another in this process."""
     few = 2 if arguments.quick else 8
@@ -151,7 +143,7 @@ def _single(name: str, datasets: dict[str, Any], arguments: argparse.Namespace) 
 def _batches(datasets: dict[str, Any], arguments: argparse.Namespace) -> Case:
     """Time batches of a loader, the start of its workers included: by the clock, and in processor time of all."""
     few = 2 if arguments.quick else 3
-    counts = {form: few * (10 if form in (_PACKED, _RAW) and not arguments.quick else 1) for form in datasets}
+    counts = {form: few * (10 if form == _PACKED and not arguments.quick else 1) for form in datasets}
     used: dict[str, list[float]] = {form: [] for form in datasets}
 
     def loader(form: str) -> Callable[[], object]:

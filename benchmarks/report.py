@@ -17,7 +17,7 @@ _HEADINGS = ("", "seconds", "time ratio", "quartiles", "floor", "peak MiB", "mem
 
 
 class BenchError(ReblurError):
-    """A benchmark that can't run here, or whose result can't be written; the message says why."""
+    """A benchmark that can't run here; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -140,13 +140,10 @@ class Report:
         """Write the JSON file, whole or not at all.
 
         Raises:
-            BenchError: if the disk refuses.
+            FileError: if the disk refuses.
         """
-        try:
-            with whole_file(path) as file:
-                file.write((self.to_json() + "\n").encode())
-        except OSError as error:
-            raise BenchError(f"{path}: can't be written ({error.strerror}); choose another place") from error
+        with whole_file(path, "choose another place") as file:
+            file.write((self.to_json() + "\n").encode())
 
     def table(self) -> str:
         """Return plain text, a table for each case."""

@@ -48,13 +48,10 @@ def save(content: dict[str, Any], path: Path) -> None:
     """Write `content` to `path`: the file is complete or not there, also after a crash.
 
     Raises:
-        CheckpointError: if the disk refuses (full, read-only).
+        FileError: if the disk refuses (full, read-only).
     """
-    try:
-        with whole_file(path) as file:
-            torch.save(content, file)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        raise CheckpointError(f"{path}: can't be written ({error}); free or change the disk, then resume") from error
+    with whole_file(path, "free or change the disk, then resume") as file:
+        torch.save(content, file)
 
 
 def load(path: str | Path) -> dict[str, Any]:

@@ -11,42 +11,7 @@ from reblur_plugin import cli, host
 
 def main() -> int:
     """Deblur as the command line says; 0: all done, 1: some failed (and were named)."""
-    parser = argparse.ArgumentParser(
-        "python -m reblur_plugin.deblur",
-        description="Deblur photographs; M_D adapts to each of them before it gives its result (Algorithm 1).",
-        epilog="example: python -m reblur_plugin.deblur shots/ -o sharp/ --weights net_g_latest.pth",
-    )
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="photographs or folders of them")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where the results go")
-    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="net_g_*.pth of a training")
-    parser.add_argument("--reblur_weights", type=Path, metavar="FILE", help="net_r_*.pth, if not beside the other")
-    parser.add_argument("--steps", type=int, default=5, help="updates of M_D for each photograph, 0 for none (5)")
-    parser.add_argument("--lr", type=float, default=3e-6, help="test-time learning rate (3e-6)")
-    parser.add_argument(
-        "--max-memory", type=_size, metavar="SIZE", help="memory to hold at most, such as 4G; else what is free"
-    )
-    parser.add_argument("--amp", choices=("none", "bf16", "auto"), default="none", help="faster, less exact (none)")
-    parser.add_argument("--device", default="auto", help="cuda, cpu, ...; auto takes a GPU if there is one")
-    parser.add_argument("--suffix", type=_suffix, default="", help="put behind the names of the results")
-    parser.add_argument("--compare", action="store_true", help="write a picture of all stages beside each result")
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument(
-        "--overwrite",
-        action="store_const",
-        dest="existing",
-        const="overwrite",
-        default="refuse",
-        help="replace results that are there already",
-    )
-    existing.add_argument(
-        "--skip-existing",
-        action="store_const",
-        dest="existing",
-        const="skip",
-        help="leave out photographs whose results are there already: goes on after an interruption",
-    )
-    parser.add_argument("--import", dest="modules", nargs="+", default=[], metavar="MODULE", help="your own networks")
-    arguments = parser.parse_args()
+    arguments = _parser().parse_args()
 
     from reblur_plugin.photographs.jobs import find_jobs
 
@@ -75,6 +40,47 @@ def main() -> int:
     for failure in failures:
         sys.stderr.write(f"error: {failure}\n")
     return 1 if failures else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m reblur_plugin.deblur",
+        description="Deblur photographs; M_D adapts to each of them before it gives its result (Algorithm 1).",
+        epilog="example: python -m reblur_plugin.deblur shots/ -o sharp/ --weights net_g_latest.pth",
+    )
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="photographs or folders of them")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where the results go")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="net_g_*.pth of a training")
+    parser.add_argument(
+        "--reblur-weights", "--reblur_weights", type=Path, metavar="FILE", help="net_r_*.pth, if not beside the other"
+    )
+    parser.add_argument("--steps", type=int, default=5, help="updates of M_D for each photograph, 0 for none (5)")
+    parser.add_argument("--lr", type=float, default=3e-6, help="test-time learning rate (3e-6)")
+    parser.add_argument(
+        "--max-memory", type=_size, metavar="SIZE", help="memory to hold at most, such as 4G; else what is free"
+    )
+    parser.add_argument("--amp", choices=("none", "bf16", "auto"), default="none", help="faster, less exact (none)")
+    parser.add_argument("--device", default="auto", help="cuda, cpu, ...; auto takes a GPU if there is one")
+    parser.add_argument("--suffix", type=_suffix, default="", help="put behind the names of the results")
+    parser.add_argument("--compare", action="store_true", help="write a picture of all stages beside each result")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--overwrite",
+        action="store_const",
+        dest="existing",
+        const="overwrite",
+        default="refuse",
+        help="replace results that are there already",
+    )
+    existing.add_argument(
+        "--skip-existing",
+        action="store_const",
+        dest="existing",
+        const="skip",
+        help="leave out photographs whose results are there already: goes on after an interruption",
+    )
+    parser.add_argument("--import", dest="modules", nargs="+", default=[], metavar="MODULE", help="your own networks")
+    return parser
 
 
 def _suffix(word: str) -> str:

@@ -8,4 +8,4 @@ class ReblurError(ValueError):
 
 
 class MetricError(ReblurError):
-    """A metric that can't be computed as the options ask, or scores that can't be written."""
+    """A metric that can't be computed as the options ask."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import reblur_plugin
 from reblur_plugin import checkpoints
 from reblur_plugin.checkpoints import CheckpointError, forget, load, load_weights, origin, save, state_dict
+from reblur_plugin.files import FileError
 
 
 class Payload:
@@ -82,7 +83,7 @@ class TestSave:
 
         save({"iter": 1}, path)
         monkeypatch.setattr(torch, "save", full)
-        with pytest.raises(CheckpointError, match=rf"{path}: can't be written \(.*(No space|enforce fail).*\); free"):
+        with pytest.raises(FileError, match=rf"{path}: can't be written \(.*(No space|enforce fail).*\); free"):
             save({"iter": 2}, path)
         assert [file.name for file in path.parent.iterdir()] == [path.name]
         assert torch.load(path, weights_only=True) == {"iter": 1}
@@ -117,13 +118,13 @@ class TestSave:
 
     def test_a_folder_of_that_name_is_named_and_no_part_left(self, path: Path) -> None:
         path.mkdir()
-        with pytest.raises(CheckpointError, match=rf"{path}: can't be written \("):
+        with pytest.raises(FileError, match=rf"{path}: can't be written \("):
             save({}, path)
         assert list(path.parent.iterdir()) == [path]
 
     def test_a_file_in_the_folders_place_is_named(self, path: Path) -> None:
         path.write_text("a file")
-        with pytest.raises(CheckpointError, match=rf"{path}/net\.pth: can't be written \("):
+        with pytest.raises(FileError, match=rf"{path}/net\.pth: can't be written \("):
             save({}, path / "net.pth")
 
 

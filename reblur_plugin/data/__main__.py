@@ -130,9 +130,9 @@ def _check(arguments: argparse.Namespace) -> int:
     from reblur_plugin.data.doctor import check
 
     good = True
-    for report in check(_blocks(arguments), not arguments.quick, arguments.workers):
-        sys.stdout.write(report.text() + "\n")
-        good = good and report.good
+    for diagnosis in check(_blocks(arguments), not arguments.quick, arguments.workers):
+        sys.stdout.write(diagnosis.text() + "\n")
+        good = good and diagnosis.good
     return 0 if good else 1
 
 

@@ -14,22 +14,22 @@ from reblur_plugin.data.inspection import inspect_images
 from reblur_plugin.data.layouts import REDS_PARTS, is_gopro, is_hide, is_reds, list_pairs, partners, subfolders
 from reblur_plugin.data.packed import BEGUN, INDEX
 from reblur_plugin.data.pairs import DatasetError, Pair, fingerprint
-from reblur_plugin.data.published import part_of
+from reblur_plugin.data.published import split_of
 from reblur_plugin.data.synthesis import is_unfinished
 
 Block = dict[str, Any]  # keys of DeblurPairDataset
-_SHOWN = 20  # problems in the text of a report
+_SHOWN = 20  # problems in the text of a diagnosis
 
 
 @dataclass(frozen=True)
-class Report:
+class Diagnosis:
     """What was found in one data set.
 
     Attributes:
         block: the keys that make DeblurPairDataset read it.
-        title: the published part that it is or belongs to; empty for somebody's own data.
+        title: the published split that it is or belongs to; empty for somebody's own data.
         pairs, sequences: how many there are.
-        published: how many pairs the published part has, None for somebody's own data.
+        published: how many pairs the published split has, None for somebody's own data.
         blur_kind: as the data set's.
         images: sizes and bits, the commonest first.
         fingerprint: as in the logs of a training; empty if a training would refuse the data.
@@ -50,7 +50,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """`damaged`, `incomplete` (part of a published data set), `whole` (all of it) or `fine` (somebody's own)."""
+        """`damaged`, `whole` (as many pairs as published), `incomplete` (fewer or more) or `fine` (somebody's own)."""
         if self.problems:
             return "damaged"
         if self.published is None:
@@ -63,7 +63,7 @@ class Report:
         return self.verdict in ("whole", "fine")
 
     def text(self) -> str:
-        """Return the report in lines."""
+        """Return the diagnosis in lines."""
         count = f"{self.pairs}" + (f" in {self.sequences} sequences" if self.sequences else "")
         rows = [("data set", self.title or "not a published one")]
         rows += [("pairs", count + (f"; published: {self.published}" if self.published is not None else ""))]
@@ -78,8 +78,8 @@ class Report:
         return "\n".join([root, *(f"  {name:11s} {value}" for name, value in rows)])
 
 
-def check(blocks: list[Block], look: bool = True, workers: int | None = None) -> Iterator[Report]:
-    """Yield a report on each data set that a block names; all image files are decoded unless `look` is False."""
+def check(blocks: list[Block], look: bool = True, workers: int | None = None) -> Iterator[Diagnosis]:
+    """Yield the diagnosis of each data set that a block names; all image files are decoded unless `look` is False."""
     for block in blocks:
         yield _examine(block, look, workers or os.cpu_count() or 1)
 
@@ -122,25 +122,25 @@ def _kinds(sequence: Path) -> list[str]:
     return [folder.name for folder in subfolders(sequence) if folder.name.startswith("blur")]
 
 
-def _examine(block: Block, look: bool, workers: int) -> Report:
+def _examine(block: Block, look: bool, workers: int) -> Diagnosis:
     problems: list[str] = []
     notes: list[str] = []
     pairs = _list(block, problems, notes)
     lines = Path(block["meta_info_file"]) if "meta_info_file" in block else None
-    part = part_of(block["layout"], pairs, lines)
-    if part:
-        for name, near in part.misnamed(pairs):
+    split = split_of(block["layout"], pairs, lines)
+    if split:
+        for name, near in split.misnamed(pairs):
             if near:
-                problems.append(f"{name}: no sequence of {part.title}; did you mean {near}?")
+                problems.append(f"{name}: no sequence of {split.title}; did you mean {near}?")
             else:
-                notes.append(f"{name}: no sequence of {part.title}")
+                notes.append(f"{name}: no sequence of {split.title}")
     images, found = inspect_images(pairs, workers) if look else ((), [])
-    return Report(
+    return Diagnosis(
         block=block,
-        title=part.title if part else "",
+        title=split.title if split else "",
         pairs=len(pairs),
         sequences=len({pair.sequence for pair in pairs} - {""}),
-        published=part.pairs if part else None,
+        published=split.pairs if split else None,
         blur_kind=pairs[0].kind if pairs else block.get("blur_key", "unknown"),
         images=images,
         fingerprint=_fingerprint(block),

@@ -20,7 +20,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 class ImageError(ReblurError):
-    """An image file that can't be read, doesn't fit its partner or can't be written; the message names it."""
+    """An image file that can't be read, doesn't fit its partner or its format; the message names it."""
 
 
 def read_image(path: Path) -> NDArray[np.float32]:
@@ -68,7 +68,8 @@ def write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write 8-bit RGB `(H, W, 3)` to `path`; its suffix says the format. A file is complete or not there.
 
     Raises:
-        ImageError: if the format is unknown or the disk refuses.
+        ImageError: if the format is unknown.
+        FileError: if the disk refuses.
     """
     try:
         done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
@@ -77,11 +78,8 @@ def write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
         raise ImageError(f"{path}: expected {expected}, got {pixels.shape} and {path.suffix!r}") from error
     if not done:
         raise ImageError(f"{path}: {path.suffix} can't hold {pixels.shape[1]}x{pixels.shape[0]} pixels; use .png")
-    try:
-        with whole_file(path) as file:
-            file.write(encoded.tobytes())
-    except OSError as error:
-        raise ImageError(f"{path}: can't be written ({error.strerror})") from error
+    with whole_file(path) as file:
+        file.write(encoded.tobytes())
 
 
 def to_tensor(pixels: NDArray[Any]) -> Tensor:

@@ -21,11 +21,12 @@ from tqdm import tqdm
 
 from reblur_plugin.data.images import ImageError, Pixels
 from reblur_plugin.data.pairs import DatasetError, File, Pair, fingerprint
-from reblur_plugin.files import remove_parts, whole_file
+from reblur_plugin.files import remove_parts, whole_file, writing
 
 INDEX, BEGUN = "index.json", "begun.json"
 _FORMAT = "reblur_plugin pairs 1"
 _TYPES = ("uint8", "uint16")
+_REMEDY = "free the disk and pack again"
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,9 @@ def pack(pairs: list[Pair], out: Path, workers: int | None = None) -> bool:
     An interrupted pack goes on where it stopped. A finished one is read and compared with its checksums.
 
     Raises:
-        DatasetError: if `out` holds something else or the disk refuses.
+        DatasetError: if `out` holds something else.
         ImageError: if an image can't be read, or a finished pack isn't whole.
+        FileError: if the disk refuses.
     """
     if any(pair.sharp is None for pair in pairs):
         raise DatasetError("layout: expected pairs to pack, got photographs without sharp images")
@@ -208,23 +210,24 @@ def _same(out: Path, found: str, packed: str) -> None:
 def _write(pair: Pair, out: Path) -> dict[str, Any]:
     """Write a pair unless it is there; return its entry in the index."""
     path = out / f"{pair.name}.npy"
-    try:
+    with writing(path, _REMEDY):
         if path.exists():  # whole, since it has its name
-            pixels = np.load(path)
+            pixels = _load(path)
         else:
             pixels = _stack(*pair.images())
-            with whole_file(path) as file:
+            with whole_file(path, _REMEDY) as file:
                 np.save(file, pixels)
         offset = path.stat().st_size - pixels.nbytes
-    except (OSError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DatasetError(f"{path}: can't be written ({reason}); free the disk and pack again") from error
-    except ValueError as error:
-        if isinstance(error, ImageError):
-            raise
-        raise DatasetError(f"{path}: expected packed images, got a damaged file; delete it and pack again") from error
     entry = {"name": pair.name, "files": pair.files(), "shape": pixels.shape[1:], "dtype": str(pixels.dtype)}
     return entry | {"offset": offset, "checksum": zlib.crc32(pixels.data)}
+
+
+def _load(path: Path) -> Pixels:
+    try:
+        pixels: Pixels = np.load(path)
+    except (ValueError, EOFError) as error:
+        raise DatasetError(f"{path}: expected packed images, got a damaged file; delete it and pack again") from error
+    return pixels
 
 
 def _stack(blurry: Pixels, sharp: Pixels) -> Pixels:
@@ -250,8 +253,5 @@ def _pair(root: Path, entry: dict[str, Any], kind: str) -> PackedPair:
 
 
 def _save(path: Path, content: bytes) -> None:
-    try:
-        with whole_file(path) as file:
-            file.write(content)
-    except OSError as error:
-        raise DatasetError(f"{path}: can't be written ({error.strerror}); free the disk and pack again") from error
+    with whole_file(path, _REMEDY) as file:
+        file.write(content)

@@ -11,10 +11,9 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from reblur_plugin.data.augment import AUGMENTATIONS, random_crop
-from reblur_plugin.data.batch_augment import draw_chance
 from reblur_plugin.data.images import ImageError, read_image, to_float, to_tensor
 from reblur_plugin.data.layouts import list_pairs
-from reblur_plugin.data.pairs import DatasetError, Pair, fingerprint, size
+from reblur_plugin.data.pairs import DatasetError, fingerprint, size
 
 
 class Draw(NamedTuple):
@@ -28,14 +27,13 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
     """Pairs read from a published layout, as float tensors `(3, H, W)`, RGB in [0, 1].
 
     Items: `lq`, `gt` (absent for photographs), `lq_path`, `gt_path`, `name` (unique, keeps the sequence).
-    In the phase "train" items are random `gt_size` x `gt_size` patches, augmented; else whole images. With
-    `augment_on: device` patches are as stored, in 8 bits, and `augment_batch` does the rest where they are trained on.
+    In the phase "train" items are random `gt_size` x `gt_size` patches, augmented; else whole images.
 
     Args:
         opt: the option block: `layout` gopro | reds | hide | realblur | folders | photographs | packed, `dataroot` (or
             `dataroot_lq`, `dataroot_gt`), `blur_key` (GOPRO), `meta_info_file` (RealBlur), `only` and `without` (names
-            of sequences), `gt_size`, `augment` nah | flip | none, `augment_on` worker | device, `cache` (keep decoded
-            images in memory), `seed`; `name` and `phase` as everywhere in BasicSR.
+            of sequences), `gt_size`, `augment` nah | flip | none, `cache` (keep decoded images in memory),
+            `seed`; `name` and `phase` as everywhere in BasicSR.
 
     Attributes:
         pairs: all of them, in the order of their names.
@@ -56,10 +54,7 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
         augment = opt.get("augment", "nah" if self.training else "none")
         if augment not in AUGMENTATIONS:
             raise DatasetError(f"augment: expected one of {', '.join(AUGMENTATIONS)}, got {augment!r}")
-        self.augment, self.augmentation = AUGMENTATIONS[augment], augment
-        self.augment_on = opt.get("augment_on", "worker")
-        if self.augment_on not in ("worker", "device"):
-            raise DatasetError(f"augment_on: expected worker or device, got {self.augment_on!r}")
+        self.augment = AUGMENTATIONS[augment]
         if self.training and (not isinstance(self.gt_size, int) or self.gt_size < 1):
             raise DatasetError(f"gt_size: expected the side of a training patch such as 256, got {self.gt_size!r}")
         if self.training and self.pairs[0].sharp is None:
@@ -84,20 +79,11 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
         stored = self._read(index)
         if self.training:
             rng = self._rng(draw)
-            if self.augment_on == "device":
-                return item | self._raw(random_crop(stored, self.gt_size, rng), rng, pair)
             blurry, sharp = self.augment(random_crop(stored, self.gt_size, rng), rng)
         else:
             blurry, sharp = stored[0][:], stored[1][:]
         tensors = {"lq": to_tensor(to_float(blurry)), "gt": to_tensor(to_float(sharp))}
         return item | tensors | {"gt_path": str(pair.sharp)}
-
-    def _raw(self, patch: tuple[Any, Any], rng: np.random.Generator, pair: Pair) -> dict[str, Any]:
-        """Return a patch as stored, with the chances that `augment_batch` takes."""
-        if any(image.dtype != np.uint8 for image in patch):
-            raise ImageError(f"{pair.blurry}: augment_on: device takes 8 bits a channel, got 16; set it to worker")
-        tensors = {"lq": to_tensor(patch[0]), "gt": to_tensor(patch[1]), "gt_path": str(pair.sharp)}
-        return tensors | draw_chance(rng)
 
     def describe(self) -> str:
         """Return what was found, for the log: pairs, sequences, layout, kind of blur, fingerprint."""

@@ -1,4 +1,4 @@
-"""What the published data sets hold, so that a copy can be told from a part of it."""
+"""What the published data sets hold, split by split, so that a whole copy can be told from an incomplete one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _TEST = """GOPR0384_11_00 GOPR0384_11_05 GOPR0385_11_01 GOPR0396_11_00 GOPR0410_
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of a published data set.
+class Split:
+    """The training, validation or test part of a published data set.
 
     Attributes:
         title: its name in words.
@@ -39,23 +39,23 @@ class Part:
 
 
 GOPRO = (
-    Part("GOPRO_Large, training part", 2103, frozenset(_TRAIN.split())),
-    Part("GOPRO_Large, test part", 1111, frozenset(_TEST.split())),
+    Split("GOPRO_Large, training part", 2103, frozenset(_TRAIN.split())),
+    Split("GOPRO_Large, test part", 1111, frozenset(_TEST.split())),
 )
 REDS = {
-    "train_blur": Part("REDS, training part", 24000, frozenset(f"{clip:03d}" for clip in range(240))),
-    "val_blur": Part("REDS, validation part", 3000, frozenset(f"{clip:03d}" for clip in range(30))),
+    "train_blur": Split("REDS, training part", 24000, frozenset(f"{clip:03d}" for clip in range(240))),
+    "val_blur": Split("REDS, validation part", 3000, frozenset(f"{clip:03d}" for clip in range(30))),
 }
-HIDE = {"train": Part("HIDE, training part", 6397), "test": Part("HIDE, test part", 2025)}
+HIDE = {"train": Split("HIDE, training part", 6397), "test": Split("HIDE, test part", 2025)}
 REALBLUR = {
-    f"RealBlur_{camera}_{part}_list": Part(f"RealBlur-{camera}, {words} part", pairs)
+    f"RealBlur_{camera}_{name}_list": Split(f"RealBlur-{camera}, {words} part", pairs)
     for camera in "JR"
-    for part, words, pairs in (("train", "training", 3758), ("test", "test", 980))
+    for name, words, pairs in (("train", "training", 3758), ("test", "test", 980))
 }
 
 
-def part_of(layout: str, pairs: list[Pair], lines: Path | None = None) -> Part | None:
-    """Return the published part that `pairs` of a layout are or belong to, None if they are somebody's own.
+def split_of(layout: str, pairs: list[Pair], lines: Path | None = None) -> Split | None:
+    """Return the published split that `pairs` of a layout are or belong to, None if they are somebody's own.
 
     `lines` is RealBlur's list.
     """
@@ -63,7 +63,7 @@ def part_of(layout: str, pairs: list[Pair], lines: Path | None = None) -> Part |
         return None
     if layout == "gopro":
         found = {pair.sequence for pair in pairs}
-        best = max(GOPRO, key=lambda part: len(found & part.sequences))
+        best = max(GOPRO, key=lambda split: len(found & split.sequences))
         return best if found & best.sequences else None
     if layout == "reds":
         return REDS.get(pairs[0].blurry.parent.parent.name)

@@ -205,8 +205,5 @@ def _begin(out: Path, settings: Settings) -> None:
 def _note(out: Path, settings: Settings, pairs: int | None) -> None:
     """Write the settings and, at the end, how many pairs there are."""
     content = {"settings": asdict(settings), "pairs": pairs}
-    try:
-        with whole_file(out / SETTINGS) as file:
-            file.write((json.dumps(content, indent=1) + "\n").encode())
-    except OSError as error:
-        raise DatasetError(f"{out / SETTINGS}: can't be written ({error.strerror}); free the disk") from error
+    with whole_file(out / SETTINGS, "free the disk") as file:
+        file.write((json.dumps(content, indent=1) + "\n").encode())

@@ -5,19 +5,16 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader, Dataset
 
-from reblur_plugin.data.batch_augment import augment_batch
 from reblur_plugin.data.pair_dataset import DeblurPairDataset, Draw, DrawSampler
-from reblur_plugin.data.prefetch import on_device
 from reblur_plugin.engine import run
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.options.reading import Options
 
 
 class Batches:
-    """Endless batches, on the GPU if there is one, from the first one that `draws` drawn images don't cover.
+    """Endless batches in pinned memory where there is a GPU, from the first one that `draws` drawn images don't cover.
 
     Args:
         dataset: the training set.
@@ -37,10 +34,7 @@ class Batches:
             persistent_workers=workers > 0,
             worker_init_fn=_leave_signals_to_the_main_process,
         )
-        self._loader: Any = iter(loader)
-        batches = on_device(self._loader, torch.device("cuda" if opt["num_gpu"] > 0 else "cpu"))
-        augmentation = getattr(dataset, "augmentation", "none")
-        self._batches = (augment_batch(batch, augmentation) for batch in batches)
+        self._batches: Any = iter(loader)
         self._first: Any = None
 
     def first(self) -> Any:
@@ -65,9 +59,9 @@ class Batches:
 
     def close(self) -> None:
         """End the workers, also one that hangs."""
-        workers = getattr(self._loader, "_workers", [])
+        workers = getattr(self._batches, "_workers", [])
         if workers:
-            self._loader._shutdown_workers()  # the interpreter's end would wait for a hanging one for ever
+            self._batches._shutdown_workers()  # the interpreter's end would wait for a hanging one for ever
         for worker in workers:
             worker.kill()
 

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from reblur_plugin.errors import MetricError
 from reblur_plugin.evaluation.scores import TraceRow
-from reblur_plugin.files import whole_file
+from reblur_plugin.files import whole_file, writing
 
 _HEAD = "test.json"
+_REMEDY = "free or change the disk, then run the test again"
 
 
 @dataclass
@@ -52,13 +52,10 @@ class Journal:
         """Say what test this is.
 
         Raises:
-            MetricError: if the disk refuses.
+            FileError: if the disk refuses.
         """
-        try:
-            with whole_file(self.folder / _HEAD) as file:
-                file.write(json.dumps(identity).encode())
-        except OSError as error:
-            raise self._refused(error) from error
+        with whole_file(self.folder / _HEAD, _REMEDY, named=self.folder) as file:
+            file.write(json.dumps(identity).encode())
 
     def entries(self, dataset: str) -> list[Entry]:
         """Return the finished images of a data set, each once, by whatever number of processes they were finished."""
@@ -79,23 +76,16 @@ class Journal:
         """Note one more finished image.
 
         Raises:
-            MetricError: if the disk refuses.
+            FileError: if the disk refuses.
         """
         path = self.folder / f"{self.rank}.jsonl"
         line = json.dumps({"dataset": dataset, **asdict(entry)}).encode()
-        try:
+        with writing(self.folder, _REMEDY):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
                 file.write(b"\n" + line + b"\n")  # the first ends a torn line
-        except OSError as error:
-            raise self._refused(error) from error
 
     def finish(self) -> None:
         """Forget the journal: from now on the test counts as finished."""
         (self.folder / _HEAD).unlink()  # first: without it the rest counts for nothing
         shutil.rmtree(self.folder)
-
-    def _refused(self, error: OSError) -> MetricError:
-        return MetricError(
-            f"{self.folder}: can't be written ({error.strerror}); free or change the disk, then run the test again"
-        )

@@ -144,14 +144,11 @@ def write_ranking(ranked: Sequence[tuple[float, Result]], path: Path) -> None:
     """Write the ranking as a CSV file.
 
     Raises:
-        ImageError: if the disk refuses.
+        FileError: if the disk refuses.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["rank", "folder", "image", "reblurability"])
     writer.writerows([number, item.given, item.name, value] for number, (value, item) in enumerate(ranked, 1))
-    try:
-        with whole_file(path) as file:
-            file.write(text.getvalue().encode())
-    except OSError as error:
-        raise ImageError(f"{path}: can't be written ({error.strerror})") from error
+    with whole_file(path) as file:
+        file.write(text.getvalue().encode())

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reblur_plugin.errors import MetricError
 from reblur_plugin.files import whole_file
 
 BLURRY, DEBLURRED, ADAPTED, REBLURRED = "blurry", "deblurred", "adapted", "reblurred"
@@ -78,7 +77,7 @@ class Scores:
         """Write one row for each image and stage, with the kind of blur.
 
         Raises:
-            MetricError: if the disk refuses.
+            FileError: if the disk refuses.
         """
         metrics = list(metrics)
         rows = [
@@ -92,7 +91,7 @@ class Scores:
         """Write one row for each image and step of its adaptation, with the scores where the step was scored.
 
         Raises:
-            MetricError: if the disk refuses.
+            FileError: if the disk refuses.
         """
         metrics = list(metrics)
         rows = [
@@ -119,8 +118,5 @@ def _write_rows(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    try:
-        with whole_file(path) as file:
-            file.write(text.getvalue().encode())
-    except OSError as error:
-        raise MetricError(f"{path}: can't be written ({error.strerror}); free or change the disk") from error
+    with whole_file(path, "free or change the disk") as file:
+        file.write(text.getvalue().encode())

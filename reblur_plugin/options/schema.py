@@ -65,7 +65,6 @@ _DATASET = {
             "only": _SEQUENCES,
             "without": _SEQUENCES,
             "augment": _choice("nah", "flip", "none"),
-            "augment_on": _choice("worker", "device"),
             "cache": _FLAG,
             "gt_size": _COUNT,
             "seed": _NATURAL,

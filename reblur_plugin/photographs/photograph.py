@@ -81,7 +81,8 @@ class Photograph:
         """Write the photograph; its suffix says the format. The file is complete or not there.
 
         Raises:
-            ImageError: if the format can't hold it or the disk refuses.
+            ImageError: if the format can't hold it.
+            FileError: if the disk refuses.
         """
         suffix = path.suffix.lower()
         if suffix in (".jpg", ".jpeg", ".webp", ".bmp") and self.pixels.dtype == np.uint16:
@@ -89,11 +90,8 @@ class Photograph:
         encoded = self._encode_tiff() if suffix in _TIFF else self._encode(suffix)
         if encoded is None:
             raise ImageError(f"{path}: {suffix} can't hold this photograph; use .png")
-        try:
-            with whole_file(path) as file:
-                file.write(encoded)
-        except OSError as error:
-            raise ImageError(f"{path}: can't be written ({error.strerror})") from error
+        with whole_file(path) as file:
+            file.write(encoded)
 
     def _encode(self, suffix: str) -> bytes | None:
         channels = self.pixels.shape[2]

@@ -34,7 +34,7 @@ def test_the_table_has_the_four_readers_side_by_side(arguments: argparse.Namespa
     report = data.run(arguments)
     assert [case.name for case in report.cases] == ["a pair alone", "batches"]
     for case in report.cases:
-        assert [row.name for row in case.rows][:4] == ["BasicSR, PNG", "BasicSR, lmdb", "ours, PNG", "ours, packed"]
+        assert [row.name for row in case.rows] == ["BasicSR, PNG", "BasicSR, lmdb", "ours, PNG", "ours, packed"]
         for row in case.rows:
             assert len(row.seconds) == 1
             rate = "pairs/s" if case.name == "a pair alone" else "batches/s"

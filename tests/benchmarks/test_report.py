@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.report import BenchError, Case, Report, Row, Spread
+from benchmarks.report import Case, Report, Row, Spread
+from reblur_plugin.files import FileError
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_json_comes_back_and_carries_what_follows(case: Case, tmp_path: Path) ->
 
 def test_a_disk_that_refuses_is_a_sentence(case: Case, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BenchError, match=r"out\.json: can't be written \(.*\); choose another place"):
+    with pytest.raises(FileError, match=r"out\.json: can't be written \(.*\); choose another place"):
         Report("step", {}, [case]).write(tmp_path / "file" / "out.json")
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from reblur_plugin.data import __main__ as command
 from reblur_plugin.data import published
-from reblur_plugin.data.doctor import Report, check, find_blocks
+from reblur_plugin.data.doctor import Diagnosis, check, find_blocks
 from reblur_plugin.data.images import decode_image
 from reblur_plugin.data.layouts import list_pairs
 from reblur_plugin.data.packed import pack
@@ -28,9 +28,9 @@ from reblur_plugin.data.pairs import DatasetError
 KINDS = ("blur", "blur_gamma", "sharp")
 
 
-def examine(root: Path, blur_key: str | None = None, look: bool = True) -> Report:
-    (report,) = check(find_blocks(root, blur_key), look)
-    return report
+def examine(root: Path, blur_key: str | None = None, look: bool = True) -> Diagnosis:
+    (diagnosis,) = check(find_blocks(root, blur_key), look)
+    return diagnosis
 
 
 @pytest.fixture
@@ -54,34 +54,34 @@ def root(tmp_path: Path, sequences: tuple[str, ...], rng: np.random.Generator) -
 
 class TestRealSamples:
     def test_gopro_test_pairs(self, shared: Path) -> None:
-        report = examine(shared / "data" / "GOPRO_Large")
-        assert (report.title, report.pairs, report.sequences, report.published) == (
+        diagnosis = examine(shared / "data" / "GOPRO_Large")
+        assert (diagnosis.title, diagnosis.pairs, diagnosis.sequences, diagnosis.published) == (
             "GOPRO_Large, test part",
             4,
             3,
             1111,
         )
-        assert report.blur_kind == "blur"
-        assert report.images == ("4 of 1280x720, 8 bits",)
-        assert report.problems == ()
-        assert report.notes == tuple(f"unknown_0{n}: no sequence of GOPRO_Large, test part" for n in (1, 2))
-        assert report.verdict == "incomplete"
-        assert not report.good
+        assert diagnosis.blur_kind == "blur"
+        assert diagnosis.images == ("4 of 1280x720, 8 bits",)
+        assert diagnosis.problems == ()
+        assert diagnosis.notes == tuple(f"unknown_0{n}: no sequence of GOPRO_Large, test part" for n in (1, 2))
+        assert diagnosis.verdict == "incomplete"
+        assert not diagnosis.good
 
     def test_pairs_averaged_from_gopros_frames(self, shared: Path) -> None:
-        report = examine(shared / "data" / "GOPRO_averaged")
-        assert (report.title, report.pairs, report.published) == ("GOPRO_Large, training part", 11, 2103)
-        assert (report.blur_kind, report.problems, report.notes) == ("blur_gamma", (), ())
+        diagnosis = examine(shared / "data" / "GOPRO_averaged")
+        assert (diagnosis.title, diagnosis.pairs, diagnosis.published) == ("GOPRO_Large, training part", 11, 2103)
+        assert (diagnosis.blur_kind, diagnosis.problems, diagnosis.notes) == ("blur_gamma", (), ())
 
     def test_reds(self, shared: Path) -> None:
-        report = examine(shared / "data" / "REDS" / "train")
-        assert (report.title, report.pairs, report.published) == ("REDS, training part", 16, 24000)
-        assert (report.blur_kind, report.problems, report.verdict) == ("reds", (), "incomplete")
+        diagnosis = examine(shared / "data" / "REDS" / "train")
+        assert (diagnosis.title, diagnosis.pairs, diagnosis.published) == ("REDS, training part", 16, 24000)
+        assert (diagnosis.blur_kind, diagnosis.problems, diagnosis.verdict) == ("reds", (), "incomplete")
 
     def test_photographs(self, shared: Path) -> None:
-        report = examine(shared / "data" / "kodak24_500")
-        assert (report.pairs, report.published, report.images) == (24, None, ("24 of 500x500, 8 bits",))
-        assert report.verdict == "fine"
+        diagnosis = examine(shared / "data" / "kodak24_500")
+        assert (diagnosis.pairs, diagnosis.published, diagnosis.images) == (24, None, ("24 of 500x500, 8 bits",))
+        assert diagnosis.verdict == "fine"
 
     def test_folders_swapped(self, shared: Path, tmp_path: Path) -> None:
         sequence = shared / "data" / "GOPRO_Large" / "test" / "GOPR0384_11_00"
@@ -96,11 +96,11 @@ class TestRealSamples:
 
 class TestWhole:
     def test_own_data_are_fine(self, root: Path) -> None:
-        report = examine(root)
-        assert (report.title, report.pairs, report.sequences, report.published) == ("", 9, 3, None)
-        assert (report.blur_kind, report.images) == ("blur_gamma", ("9 of 24x20, 8 bits",))
-        assert report.notes == ("blur is there in 3 sequences; --blur_key blur checks it",)
-        assert (report.problems, report.verdict, report.good) == ((), "fine", True)
+        diagnosis = examine(root)
+        assert (diagnosis.title, diagnosis.pairs, diagnosis.sequences, diagnosis.published) == ("", 9, 3, None)
+        assert (diagnosis.blur_kind, diagnosis.images) == ("blur_gamma", ("9 of 24x20, 8 bits",))
+        assert diagnosis.notes == ("blur is there in 3 sequences; --blur_key blur checks it",)
+        assert (diagnosis.problems, diagnosis.verdict, diagnosis.good) == ((), "fine", True)
 
     def test_the_fingerprint_is_the_data_sets(self, root: Path) -> None:
         block = {"phase": "val", "dataroot": str(root), "blur_key": "blur"}
@@ -112,9 +112,9 @@ class TestWhole:
 
     def test_a_pack_is_verified(self, root: Path, tmp_path: Path) -> None:
         pack(list_pairs({"dataroot": str(root)}), tmp_path / "out")
-        report = examine(tmp_path / "out")
-        assert (report.pairs, report.blur_kind, report.verdict) == (9, "blur_gamma", "fine")
-        assert report.fingerprint == examine(root).fingerprint
+        diagnosis = examine(tmp_path / "out")
+        assert (diagnosis.pairs, diagnosis.blur_kind, diagnosis.verdict) == (9, "blur_gamma", "fine")
+        assert diagnosis.fingerprint == examine(root).fingerprint
         content = bytearray((tmp_path / "out" / "A" / "000001.npy").read_bytes())
         content[-1] ^= 1
         (tmp_path / "out" / "A" / "000001.npy").write_bytes(content)
@@ -122,7 +122,7 @@ class TestWhole:
             f"{tmp_path}/out/A/000001.npy: its pixels have changed since they were packed; delete it and pack again",
         )
 
-    def test_several_parts_each_have_a_report(self, root: Path) -> None:
+    def test_several_parts_each_have_a_diagnosis(self, root: Path) -> None:
         shutil.copytree(root, root.parent / "both" / "test")
         root.rename(root.parent / "both" / "train")
         blocks = find_blocks(root.parent / "both")
@@ -139,32 +139,32 @@ class TestWhole:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / "A" / source, place)
         (realblur / "RealBlur_J_test_list.txt").write_text("J/scene001/gt/gt_1.png J/scene001/blur/blur_1.png \n")
-        for report, title, count in (
+        for diagnosis, title, count in (
             (examine(hide / "test"), "HIDE, test part", 2025),
             (examine(realblur), "RealBlur-J, test part", 980),
         ):
-            assert (report.title, report.pairs, report.published) == (title, 1, count)
-            assert (report.problems, report.verdict) == ((), "incomplete")
+            assert (diagnosis.title, diagnosis.pairs, diagnosis.published) == (title, 1, count)
+            assert (diagnosis.problems, diagnosis.verdict) == ((), "incomplete")
 
     def test_two_folders_are_checked_as_pairs(self, root: Path) -> None:
         block = {"layout": "folders", "dataroot_lq": f"{root}/A/blur", "dataroot_gt": f"{root}/A/sharp"}
-        (report,) = check([block])
-        assert (report.pairs, report.problems, report.verdict) == (3, (), "fine")
+        (diagnosis,) = check([block])
+        assert (diagnosis.pairs, diagnosis.problems, diagnosis.verdict) == (3, (), "fine")
 
     def test_a_published_data_set_is_whole_by_its_count(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(published, "GOPRO", (published.Part("small", 9, frozenset("ABC")),))
+        monkeypatch.setattr(published, "GOPRO", (published.Split("small", 9, frozenset("ABC")),))
         assert (examine(root).verdict, examine(root).good) == ("whole", True)
 
 
 class TestPublished:
     def test_counts_are_the_published_ones(self) -> None:
-        assert [part.pairs for part in published.GOPRO] == [2103, 1111]
-        assert [len(part.sequences) for part in published.GOPRO] == [22, 11]
+        assert [split.pairs for split in published.GOPRO] == [2103, 1111]
+        assert [len(split.sequences) for split in published.GOPRO] == [22, 11]
         assert not published.GOPRO[0].sequences & published.GOPRO[1].sequences
-        assert [part.pairs for part in published.REDS.values()] == [24000, 3000]
-        assert [len(part.sequences) * 100 for part in published.REDS.values()] == [24000, 3000]
-        assert sum(part.pairs for part in published.HIDE.values()) == 8422
-        assert sum(part.pairs for name, part in published.REALBLUR.items() if "_J_" in name) == 4738
+        assert [split.pairs for split in published.REDS.values()] == [24000, 3000]
+        assert [len(split.sequences) * 100 for split in published.REDS.values()] == [24000, 3000]
+        assert sum(split.pairs for split in published.HIDE.values()) == 8422
+        assert sum(split.pairs for name, split in published.REALBLUR.items() if "_J_" in name) == 4738
 
 
 def missing_partner(root: Path) -> str:
@@ -264,9 +264,9 @@ class TestDamage:
     @pytest.mark.parametrize("spoil", DAMAGE, ids=lambda spoil: spoil.__name__)
     def test_each_has_its_own_sentence_and_no_other(self, root: Path, spoil: Callable[[Path], str]) -> None:
         sentence = spoil(root).replace("{}", str(root))
-        report = examine(root)
-        assert report.problems == (sentence,)
-        assert (report.verdict, report.good) == ("damaged", False)
+        diagnosis = examine(root)
+        assert diagnosis.problems == (sentence,)
+        assert (diagnosis.verdict, diagnosis.good) == ("damaged", False)
 
     def test_all_that_is_damaged_is_named_at_once(self, root: Path) -> None:
         expected = {spoil(root).replace("{}", str(root)) for spoil in (zero_bytes, duplicate)}
@@ -322,8 +322,8 @@ class TestDamage:
 
     def test_names_alone_are_looked_at_where_that_is_asked_for(self, root: Path) -> None:
         zero_bytes(root)
-        report = examine(root, look=False)
-        assert (report.problems, report.images) == ((), ())
+        diagnosis = examine(root, look=False)
+        assert (diagnosis.problems, diagnosis.images) == ((), ())
 
     def test_there_is_no_fingerprint_where_a_training_would_refuse(self, root: Path) -> None:
         missing_partner(root)
@@ -348,9 +348,9 @@ class TestPartsOfGopro:
         return ("GOPR0384_11_00", "GOPR0384_11_05")
 
     def test_a_half_unzipped_data_set_is_incomplete(self, root: Path) -> None:
-        report = examine(root)
-        assert (report.title, report.pairs, report.published) == ("GOPRO_Large, test part", 6, 1111)
-        assert (report.problems, report.verdict, report.good) == ((), "incomplete", False)
+        diagnosis = examine(root)
+        assert (diagnosis.title, diagnosis.pairs, diagnosis.published) == ("GOPRO_Large, test part", 6, 1111)
+        assert (diagnosis.problems, diagnosis.verdict, diagnosis.good) == ((), "incomplete", False)
 
     def test_a_renamed_sequence_is_named_with_its_name(self, root: Path) -> None:
         (root / "GOPR0384_11_05").rename(root / "GOPR0384_11_05 (1)")
@@ -421,14 +421,14 @@ class TestCommand:
     def test_a_long_list_of_problems_is_cut(self, root: Path) -> None:
         for image in root.rglob("*.png"):
             image.write_bytes(b"")
-        report = examine(root)
-        assert len(report.problems) == 18 + 3  # 9 pairs; and blur is a copy of blur_gamma, both being empty
-        assert report.text().count("  problem ") == 21
-        assert "and 1 more" in report.text()
+        diagnosis = examine(root)
+        assert len(diagnosis.problems) == 18 + 3  # 9 pairs; and blur is a copy of blur_gamma, both being empty
+        assert diagnosis.text().count("  problem ") == 21
+        assert "and 1 more" in diagnosis.text()
 
     def test_an_empty_folder_is_damaged(self, tmp_path: Path) -> None:
-        report = examine(tmp_path)
-        assert report.problems[0].startswith(f"{tmp_path}: expected images (.png, ")
+        diagnosis = examine(tmp_path)
+        assert diagnosis.problems[0].startswith(f"{tmp_path}: expected images (.png, ")
 
 
 def test_a_layout_error_of_a_list_is_a_problem(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reblur_plugin.data.images import SUFFIXES, ImageError, read_image, to_tensor, to_uint8, write_image
+from reblur_plugin.files import FileError
 
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: grey, grey + alpha, RGB, RGBA in the PNG specification
 JPEG_ROUNDING = 2 / 255  # two roundings (to YCbCr and back) at quality 100 on flat areas
@@ -189,20 +190,20 @@ class TestWriteImage:
 
         (tmp_path / "image.png").write_bytes(b"older")
         monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(ImageError, match=r"image\.png: can't be written \(No space left on device\)"):
+        with pytest.raises(FileError, match=r"image\.png: can't be written \(No space left on device\)"):
             write_image(tmp_path / "image.png", noise())
         assert [path.name for path in tmp_path.iterdir()] == ["image.png"]
         assert (tmp_path / "image.png").read_bytes() == b"older"
 
     def test_a_folder_of_that_name_is_named_and_no_part_left(self, tmp_path: Path) -> None:
         (tmp_path / "image.png").mkdir()
-        with pytest.raises(ImageError, match=r"image\.png: can't be written \(Is a directory\)"):
+        with pytest.raises(FileError, match=r"image\.png: can't be written \(Is a directory\)"):
             write_image(tmp_path / "image.png", noise())
         assert [path.name for path in tmp_path.iterdir()] == ["image.png"]
 
     def test_a_file_in_the_folders_place_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "results").write_text("a file")
-        with pytest.raises(ImageError, match=r"results/image\.png: can't be written"):
+        with pytest.raises(FileError, match=r"results/image\.png: can't be written"):
             write_image(tmp_path / "results" / "image.png", noise())
 
 

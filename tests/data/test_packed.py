@@ -17,6 +17,7 @@ from reblur_plugin.data.layouts import list_pairs
 from reblur_plugin.data.packed import BEGUN, INDEX, PackedPair, pack, packed_pairs
 from reblur_plugin.data.pair_dataset import DeblurPairDataset, Draw
 from reblur_plugin.data.pairs import DatasetError, Pair, fingerprint
+from reblur_plugin.files import FileError
 
 SIZES = {"a/1": (30, 40), "a/2": (50, 33), "b/1": (31, 47)}  # height, width
 
@@ -175,6 +176,14 @@ class TestResuming:
         assert pack(pairs, out)
         assert sorted(path.name for path in out.rglob("*") if path.is_file()) == ["1.npy", "1.npy", "2.npy", INDEX]
 
+    @pytest.mark.parametrize("length", [0, 100, 1000])  # nothing, a torn header, torn pixels
+    def test_a_pair_that_was_damaged_meanwhile_is_named(self, pairs: list[Pair], out: Path, length: int) -> None:
+        (out / INDEX).rename(out / BEGUN)
+        spoilt = out / "a" / "2.npy"
+        spoilt.write_bytes(spoilt.read_bytes()[:length])
+        with pytest.raises(DatasetError, match=r"a/2\.npy: expected packed images, got a damaged file; delete it and"):
+            pack(pairs, out)
+
     def test_it_goes_on_by_the_same_data_alone(self, pairs: list[Pair], root: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         out.mkdir()
@@ -215,9 +224,7 @@ class TestResuming:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(packed.np, "save", full)
-        with pytest.raises(
-            DatasetError, match=r"\.npy: can't be written \(No space left on device\); free the disk and"
-        ):
+        with pytest.raises(FileError, match=r"\.npy: can't be written \(No space left on device\); free the disk and"):
             pack(pairs, tmp_path / "out")
         assert list((tmp_path / "out").rglob("*.npy")) == []
 

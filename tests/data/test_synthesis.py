@@ -125,8 +125,8 @@ class TestFrames:
         for number in range(8):
             write_image(tmp_path / "in" / "pan" / f"{number}.png", picture[:, number : number + 40])
         from_frames(tmp_path / "in", tmp_path / "out", Films(least=4, most=4))
-        (report,) = check(find_blocks(tmp_path / "out"))
-        assert (report.pairs, report.blur_kind, report.problems) == (2, "blur_gamma", ())
+        (diagnosis,) = check(find_blocks(tmp_path / "out"))
+        assert (diagnosis.pairs, diagnosis.blur_kind, diagnosis.problems) == (2, "blur_gamma", ())
 
 
 class TestPhotographs:
@@ -261,8 +261,8 @@ class TestGoingOn:
             from_frames(frames, out, self.SETTINGS)
         assert json.loads((out / SETTINGS).read_text())["pairs"] is None
         if writes >= 2:
-            (report,) = check(find_blocks(out), look=False)
-            assert report.problems[0] == (
+            (diagnosis,) = check(find_blocks(out), look=False)
+            assert diagnosis.problems[0] == (
                 f"{out}: expected all pairs of a synthesis, got a part; start the same synthesise again"
             )
         monkeypatch.setattr(synthesis, "write_image", write_image)

@@ -30,16 +30,6 @@ def network(folder: Path) -> dict[str, torch.Tensor]:
     return checkpoints.load(folder / "experiments" / "tiny" / "models" / "net_g_2.pth")["params"]
 
 
-def test_patches_augmented_on_the_device_train_as_the_workers_do(tiny_options: dict[str, Any], tmp_path: Path) -> None:
-    tiny_options["datasets"]["train"]["augment"] = "flip"  # others differ by rounding
-    del tiny_options["val"], tiny_options["datasets"]["val"]
-    for place in ("worker", "device"):
-        tiny_options["datasets"]["train"]["augment_on"] = place
-        assert train(tiny_options, tmp_path / place)
-    for key, value in network(tmp_path / "worker").items():
-        assert torch.equal(network(tmp_path / "device")[key], value)
-
-
 def test_a_pack_trains_as_its_files_do_and_all_tells_of_the_data(
     held_out: dict[str, Any], tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -51,8 +41,8 @@ def test_a_pack_trains_as_its_files_do_and_all_tells_of_the_data(
     for key, value in network(tmp_path / "files").items():
         assert torch.equal(network(tmp_path / "packed")[key], value)
 
-    (report,) = check(find_blocks(tmp_path / "pack"))
-    (part,) = check([report.block | {"without": ["SEQ_B"]}], look=False)
+    (diagnosis,) = check(find_blocks(tmp_path / "pack"))
+    (part,) = check([diagnosis.block | {"without": ["SEQ_B"]}], look=False)
     for kind, layout in (("files", "gopro"), ("packed", "packed")):
         (log,) = (tmp_path / kind / "experiments" / "tiny").glob("train_*.log")
         text = log.read_text()

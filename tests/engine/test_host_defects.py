@@ -26,8 +26,8 @@ from reblur_plugin import checkpoints, cli, host, test, train
 from reblur_plugin.data.pair_dataset import DrawSampler
 from reblur_plugin.engine import resume, run, testing, training
 from reblur_plugin.engine.batches import Batches
-from reblur_plugin.errors import MetricError
 from reblur_plugin.evaluation import validation
+from reblur_plugin.files import FileError
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options import checks, reading
 from reblur_plugin.options.components import build_dataset
@@ -206,7 +206,7 @@ class TestLostWork:
     def test_a_full_disk_at_the_end_of_a_test_is_one_sentence(self, place: Path) -> None:
         (place / "file").write_text("in the folder's place")
         scores = validation.Scores({"a": {"deblurred": {"psnr": 20.0}}})
-        with pytest.raises(MetricError, match=r"set\.csv: can't be written \(.+\); free or change the disk"):
+        with pytest.raises(FileError, match=r"set\.csv: can't be written \(.+\); free or change the disk"):
             scores.write_csv(place / "file" / "set.csv", ["psnr"])
 
     def test_adaptation_and_validation_run_on_the_bare_network(

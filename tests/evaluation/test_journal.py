@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from reblur_plugin.errors import MetricError
 from reblur_plugin.evaluation.journal import Entry, Journal
 from reblur_plugin.evaluation.scores import TraceRow
+from reblur_plugin.files import FileError
 
 IDENTITY = {"options": "a", "checkpoints": ["b", "c"], "data": ["d"]}
 
@@ -64,9 +64,7 @@ class TestEntries:
     def test_a_full_disk_is_one_sentence(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the folder's place")
         for write in (lambda journal: journal.add("set", entry(0)), lambda journal: journal.start(IDENTITY)):
-            with pytest.raises(
-                MetricError, match=r"journal: can't be written \(.+\); free or change the disk, then run"
-            ):
+            with pytest.raises(FileError, match=r"journal: can't be written \(.+\); free or change the disk, then run"):
                 write(Journal(tmp_path / "file" / "journal"))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from reblur_plugin.data.images import ImageError
+from reblur_plugin.files import FileError
 from reblur_plugin.photographs.photograph import Photograph
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -195,6 +196,6 @@ class TestRefusals:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(Path, "replace", full)
-        with pytest.raises(ImageError, match=r"b\.png: can't be written \(No space left on device\)"):
+        with pytest.raises(FileError, match=r"b\.png: can't be written \(No space left on device\)"):
             Photograph(smooth(3)).save(tmp_path / "b.png")
         assert list(tmp_path.iterdir()) == []

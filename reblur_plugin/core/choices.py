@@ -1,4 +1,4 @@
-"""What can be chosen about Algorithm 1, checked before anything is computed."""
+"""What can be chosen about section 3.2 and Algorithm 1, checked before anything is computed; without PyTorch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from reblur_plugin.errors import ReblurError
+
+SharpReference = Literal["pseudo", "real", "none"]  # what L_Sharp preserves (Table 4)
+Order = Literal["reblur_first", "deblur_first"]  # which network a batch updates first (D9)
+TrainingAmp = Literal["bf16", "fp16", "auto"]
+SHARP_REFERENCES: tuple[SharpReference, ...] = get_args(SharpReference)  # the paper's first, in each
+ORDERS: tuple[Order, ...] = get_args(Order)
 
 Optimizer = Literal["adam", "sgd"]
 Target = Literal["current", "initial"]

@@ -1,11 +1,10 @@
-"""What docs/adaptation.md shows runs as it stands, and lists what there is."""
+"""What docs/adaptation.md shows runs as it stands, and its links lead somewhere."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -32,9 +31,18 @@ import reblur_plugin
     assert done.returncode == 0, done.stderr
 
 
-def test_every_choice_is_listed() -> None:
-    listed = {name for row in re.findall(r"^\| (`.*?) \|", _TEXT, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
-    assert listed >= {field.name for field in fields(reblur_plugin.AdaptConfig)}
+def test_its_links_lead_to_headings_of_the_page_of_keys(root: Path) -> None:
+    page = (root / "docs" / "options.md").read_text(encoding="utf-8")
+    headings = {
+        re.sub(r"[^\w\- ]", "", found.lower()).replace(" ", "-") for found in re.findall(r"^## (.*)", page, re.M)
+    }
+    found = {
+        (path.name, anchor)
+        for path in (root / "docs").glob("*.md")
+        for anchor in re.findall(r"\(options\.md#(.*?)\)", path.read_text(encoding="utf-8"))
+    }
+    assert {name for name, _ in found} >= {"adaptation.md", "data.md", "testing.md"}
+    assert {anchor for _, anchor in found} <= headings
 
 
 def test_a_plan_is_made_as_it_says() -> None:

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import reblur_plugin
-from reblur_plugin.core.memory import Costs
 
 _TEXT = (Path(__file__).resolve().parent.parent / "docs" / "adaptation.md").read_text(encoding="utf-8")
 _BLOCKS = re.findall(r"```python\n(.*?)```", _TEXT, re.DOTALL)
@@ -47,6 +46,6 @@ def test_its_links_lead_to_headings_of_the_page_of_keys(root: Path) -> None:
 
 def test_a_plan_is_made_as_it_says() -> None:
     networks = [torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(2)]
-    config, blurry = reblur_plugin.AdaptConfig(steps=1), torch.rand(1, 3, 8, 8)
-    plan = Costs(*networks, blurry, config).plan(8, 8, None)
-    assert reblur_plugin.adapt(*networks, blurry, config, plan=plan).plan is plan
+    blurry = torch.rand(1, 3, 8, 8)
+    plan = reblur_plugin.Adapter(*networks, steps=1).plan(blurry)
+    assert reblur_plugin.adapt(*networks, blurry, steps=1, plan=plan).plan is plan

@@ -38,12 +38,12 @@ class AdaptConfig:
         histogram: "skimage" matches L^N's colours to L^0's (line 10); "torch" does so on the device, "none" doesn't.
         parameters: which weights adapt: "all", or names of M_D's parameters with * and ? ("body.*").
         keep: whose images are kept, by number of updates: "all", or some beside L^0 and L^N.
-        max_change: mean |L^i - L^0| beyond which adaptation has gone astray and L^0 is returned (D34); None: any.
+        max_change: mean |L^i - L^0| beyond which adaptation has gone astray and L^0 is returned; None: any.
         amp: autocast: "bf16", "auto" (bf16 where the device has units for it), or "none".
         channels_last: compute in this memory layout, the faster one on most devices.
         fused: update all weights by PyTorch's fused optimiser, the faster one on CPUs.
         max_memory: bytes that the process (on a GPU: PyTorch) may hold, in an option file also text such as "4G"; the
-            cheapest way that fits is taken (D35).
+            cheapest way that fits is taken.
     """
 
     steps: int = 5

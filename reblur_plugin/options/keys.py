@@ -136,7 +136,7 @@ TRAIN: Schema = {
         default=-1,
     ),
     "grad_clip": key(WEIGHT, "Limit of the norm of each network's gradient; 0 sets none (D12).", default=0),
-    "accumulate": key(COUNT, "Compute a batch in so many parts; the step is the whole batch's (D28).", default=1),
+    "accumulate": key(COUNT, "Compute a batch in so many parts; the step is the whole batch's.", default=1),
     "ema_decay": key(
         entry("number", "a number from 0 to below 1", minimum=0, exclusiveMaximum=1),
         "Average M_D's weights with this decay; they are saved as `params_ema` and used in validation and tests.",
@@ -149,10 +149,8 @@ TRAIN: Schema = {
         choice(*get_args(choices.TrainingAmp)),
         "Mixed precision; `auto` takes bf16 where the device has units for it, else float32; float32 by default.",
     ),
-    "channels_last": key(FLAG, "Compute in this memory layout, the faster one on most devices (D40).", default=False),
-    "compile": key(
-        FLAG, "Translate the networks by torch.compile; the first iterations take minutes (D40).", default=False
-    ),
+    "channels_last": key(FLAG, "Compute in this memory layout, the faster one on most devices.", default=False),
+    "compile": key(FLAG, "Translate the networks by torch.compile; the first iterations take minutes.", default=False),
 }
 
 _TTA_VALUES: dict[str, Schema] = {

@@ -1,18 +1,16 @@
-"""What docs/adaptation.md shows runs as it stands, and lists what there is."""
+"""What docs/adaptation.md shows runs as it stands, and its links lead somewhere."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 
 import reblur_plugin
-from reblur_plugin.core.memory import Costs
 
 _TEXT = (Path(__file__).resolve().parent.parent / "docs" / "adaptation.md").read_text(encoding="utf-8")
 _BLOCKS = re.findall(r"```python\n(.*?)```", _TEXT, re.DOTALL)
@@ -32,13 +30,22 @@ import reblur_plugin
     assert done.returncode == 0, done.stderr
 
 
-def test_every_choice_is_listed() -> None:
-    listed = {name for row in re.findall(r"^\| (`.*?) \|", _TEXT, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
-    assert listed >= {field.name for field in fields(reblur_plugin.AdaptConfig)}
+def test_its_links_lead_to_headings_of_the_page_of_keys(root: Path) -> None:
+    page = (root / "docs" / "options.md").read_text(encoding="utf-8")
+    headings = {
+        re.sub(r"[^\w\- ]", "", found.lower()).replace(" ", "-") for found in re.findall(r"^## (.*)", page, re.M)
+    }
+    found = {
+        (path.name, anchor)
+        for path in (root / "docs").glob("*.md")
+        for anchor in re.findall(r"\(options\.md#(.*?)\)", path.read_text(encoding="utf-8"))
+    }
+    assert {name for name, _ in found} >= {"adaptation.md", "data.md", "testing.md"}
+    assert {anchor for _, anchor in found} <= headings
 
 
 def test_a_plan_is_made_as_it_says() -> None:
     networks = [torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(2)]
-    config, blurry = reblur_plugin.AdaptConfig(steps=1), torch.rand(1, 3, 8, 8)
-    plan = Costs(*networks, blurry, config).plan(8, 8, None)
-    assert reblur_plugin.adapt(*networks, blurry, config, plan=plan).plan is plan
+    blurry = torch.rand(1, 3, 8, 8)
+    plan = reblur_plugin.Adapter(*networks, steps=1).plan(blurry)
+    assert reblur_plugin.adapt(*networks, blurry, steps=1, plan=plan).plan is plan

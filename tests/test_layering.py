@@ -14,7 +14,8 @@ SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py"), ROO
 CORE = sorted((PACKAGE / "core").glob("*.py"))
 INNER = ("reblur_plugin.core", "reblur_plugin.errors")
 # Modules that command lines import before they know whether there is anything to do
-LIGHT = ["__init__", "errors", "options", "rules", "cli", "train", "test", "reblurability", "registration", "host"]
+LIGHT = ["__init__", "errors", "cli", "train", "test", "reblurability", "registration", "host", "core/choices"]
+LIGHT += [f"options/{name}" for name in ("values", "keys", "schema", "page", "reading", "checks")]
 HEAVY = {"torch", "torchvision", "basicsr", "numpy", "cv2", "lpips", "skimage", "scipy"}
 # Calls that run what they are given, by the last parts of their name
 RUNNING = {

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from reblur_plugin import checkpoints
@@ -77,10 +76,14 @@ def test_every_option_file_that_it_names_exists(root: Path) -> None:
     assert [name for name in sorted(named) if not (root / "options" / f"{name}.yml").is_file()] == []
 
 
-@pytest.mark.parametrize("line", [line for _, text in _BLOCKS for line in text.splitlines() if "-opt options/" in line])
-def test_its_commands_name_files_that_pass_the_check(root: Path, line: str) -> None:
-    file = re.search(r"-opt (options/\w+\.yml)", line)
-    assert file is not None
-    read = reading.read(root / file[1])
-    read["path"] = {}
-    checks.check(read, is_train="reblur_plugin.train" in line)
+def test_its_commands_name_files_that_pass_the_check(root: Path) -> None:
+    lines = [line for _, text in _BLOCKS for line in text.splitlines() if "-opt options/" in line]
+    assert lines
+    failures = []
+    for line in lines:
+        file = re.search(r"-opt (options/\w+\.yml)", line)
+        assert file is not None
+        read = reading.read(root / file[1])
+        read["path"] = {}
+        failures += [f"{line}: {found}" for found in checks.problems(read, is_train="reblur_plugin.train" in line)]
+    assert failures == []

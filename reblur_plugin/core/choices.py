@@ -1,4 +1,4 @@
-"""What can be chosen about Algorithm 1, checked before anything is computed."""
+"""What can be chosen about section 3.2 and Algorithm 1, checked before anything is computed; without PyTorch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from reblur_plugin.errors import ReblurError
+
+SharpReference = Literal["pseudo", "real", "none"]  # what L_Sharp preserves (Table 4)
+Order = Literal["reblur_first", "deblur_first"]  # which network a batch updates first (D9)
+TrainingAmp = Literal["bf16", "fp16", "auto"]
+SHARP_REFERENCES: tuple[SharpReference, ...] = get_args(SharpReference)  # the paper's first, in each
+ORDERS: tuple[Order, ...] = get_args(Order)
 
 Optimizer = Literal["adam", "sgd"]
 Target = Literal["current", "initial"]
@@ -32,12 +38,12 @@ class AdaptConfig:
         histogram: "skimage" matches L^N's colours to L^0's (line 10); "torch" does so on the device, "none" doesn't.
         parameters: which weights adapt: "all", or names of M_D's parameters with * and ? ("body.*").
         keep: whose images are kept, by number of updates: "all", or some beside L^0 and L^N.
-        max_change: mean |L^i - L^0| beyond which adaptation has gone astray and L^0 is returned (D34); None: any.
+        max_change: mean |L^i - L^0| beyond which adaptation has gone astray and L^0 is returned; None: any.
         amp: autocast: "bf16", "auto" (bf16 where the device has units for it), or "none".
         channels_last: compute in this memory layout, the faster one on most devices.
         fused: update all weights by PyTorch's fused optimiser, the faster one on CPUs.
         max_memory: bytes that the process (on a GPU: PyTorch) may hold, in an option file also text such as "4G"; the
-            cheapest way that fits is taken (D35).
+            cheapest way that fits is taken.
     """
 
     steps: int = 5

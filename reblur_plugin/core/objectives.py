@@ -17,17 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reblur_plugin.core.choices import SHARP_REFERENCES, SharpReference
 from reblur_plugin.errors import ReblurError
 
 Network = Callable[[Tensor], Tensor]
-SharpReference = Literal["pseudo", "real", "none"]
-SHARP_REFERENCES: tuple[SharpReference, ...] = get_args(SharpReference)
 
 
 def l1(prediction: Tensor, target: Tensor) -> Tensor:

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from reblur_plugin.core.choices import ORDERS, SHARP_REFERENCES, Order, SharpReference
 from reblur_plugin.core.joint import JointStep, Output
-from reblur_plugin.core.objectives import SHARP_REFERENCES, SharpReference, finest
+from reblur_plugin.core.objectives import finest
 from reblur_plugin.core.schedule import PiecewiseLinear
 from reblur_plugin.core.updater import Updater
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.host import build_loss
 
-ORDERS = ("reblur_first", "deblur_first")
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 Built = TypeVar("Built")
 
@@ -41,7 +41,7 @@ class ReblurTerms:
     loss_weight: float = 1.0
     sharp_weight: PiecewiseLinear = PiecewiseLinear(((0.0, 1.0),))  # noqa: RUF009 - frozen
     sharp_reference: SharpReference = "pseudo"
-    order: str = ORDERS[0]
+    order: Order = ORDERS[0]
 
     @classmethod
     def parse(cls, block: dict[str, Any]) -> ReblurTerms:

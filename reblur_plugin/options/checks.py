@@ -8,8 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from reblur_plugin.core.choices import AdaptConfig
 from reblur_plugin.options import schema
-from reblur_plugin.options.reading import OptionError, Options, beyond_the_end, suggest
+from reblur_plugin.options.keys import TRAIN
+from reblur_plugin.options.reading import Options, beyond_the_end, suggest
 
 _PHASES = ("train", "val", "val_...", "test", "test_...")
 # Which way each metric points, where an option file doesn't say.
@@ -22,17 +24,6 @@ KNOWN_BETTER = {
     "reblur_niqe": "lower",
     "reblurability": "lower",
 }
-
-
-def check(options: Options, is_train: bool) -> None:
-    """Check keys, values and files before anything is built or created.
-
-    Raises:
-        OptionError: with all problems at once.
-    """
-    found = problems(options, is_train)
-    if found:
-        raise OptionError("; ".join(found))
 
 
 def problems(options: Options, is_train: bool) -> list[str]:
@@ -122,7 +113,7 @@ def _check_training(options: Options, own_model: bool) -> list[str]:
         steps = block.get("milestones") if str(key).startswith("scheduler") and isinstance(block, dict) else None
         found += beyond_the_end(key, steps, total) if isinstance(steps, list) else []
     data = datasets["train"] if isinstance(datasets["train"], dict) else {}
-    batch, parts = data.get("batch_size_per_gpu"), train.get("accumulate", 1)
+    batch, parts = data.get("batch_size_per_gpu"), train.get("accumulate", TRAIN["accumulate"]["default"])
     if own_model and data and "batch_size_per_gpu" not in data:
         found.append("datasets: train: batch_size_per_gpu: missing")
     elif isinstance(batch, int) and isinstance(parts, int) and parts > 0 and batch % parts:
@@ -139,11 +130,6 @@ def _check_validation(options: Options) -> list[str]:
         f"val: metrics: {name}: better: missing; say higher or lower, so that the best result is known"
         for name, block in metrics.items()
         if isinstance(block, dict) and "better" not in block and str(block.get("type")) not in KNOWN_BETTER
-    ]
-    found += [
-        f"val: metrics: {name}: better: expected higher or lower, got {block['better']!r}"
-        for name, block in metrics.items()
-        if isinstance(block, dict) and block.get("better", "higher") not in ("higher", "lower")
     ]
     best = val.get("best")
     if isinstance(best, str) and best not in metrics:
@@ -167,7 +153,7 @@ def _check_adapted_steps(val: Options) -> list[str]:
         return []
     if tta is None:
         return ["val: adapted_steps: nothing is adapted; add val: tta"]
-    last = tta.get("steps", 5) if isinstance(tta, dict) else None  # 5 is AdaptConfig's
+    last = tta.get("steps", AdaptConfig.steps) if isinstance(tta, dict) else None
     if not isinstance(last, int) or max(asked, default=0) <= last:
         return []
     return [f"val: adapted_steps: expected steps up to {last} (val: tta: steps), got {max(asked)}"]

@@ -42,7 +42,7 @@ def build_dataset(name: str, block: Options) -> Any:
 def problems(options: Options) -> list[str]:
     """Return a sentence for each name that no registry has and each argument that its class doesn't take.
 
-    Blocks that are no blocks are left to `checks.check`.
+    Blocks that are no blocks are left to `checks.problems`.
     """
     found = []
     model = options.get("model_type")

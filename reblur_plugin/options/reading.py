@@ -1,4 +1,4 @@
-"""Option files: YAML to options. Nothing in them can run code; `rules` checks them."""
+"""Option files: YAML to options. Nothing in them can run code; `checks` says what is wrong with them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from reblur_plugin.errors import ReblurError
+from reblur_plugin.options.keys import DATASET, FILE_KEYS, LOGGER, VAL, defaults
 
 Options = dict[str, Any]
 
@@ -145,24 +146,25 @@ def _without_nulls(options: Options) -> Options:
 
 def complete(options: Options) -> Options:
     """Return `options` with the keys filled in that BasicSR's own pipelines can't do without."""
+    workers = defaults(DATASET, "num_worker_per_gpu")
     datasets = {
-        phase: {"name": phase, **({"num_worker_per_gpu": 0} if phase == "train" else {}), **block}
+        phase: {"name": phase, **(workers if phase == "train" else {}), **block}
         for phase, block in options["datasets"].items()
     }
-    completed = {"manual_seed": 0, "num_gpu": "auto", **options, "datasets": datasets}
-    for section, defaults in (("val", {"save_img": False}), ("logger", {"use_tb_logger": False})):
+    completed = {**defaults(FILE_KEYS, "manual_seed", "num_gpu"), **options, "datasets": datasets}
+    for section, needed in (("val", defaults(VAL, "save_img")), ("logger", defaults(LOGGER, "use_tb_logger"))):
         if options.get(section):
-            completed[section] = {**defaults, **options[section]}
+            completed[section] = {**needed, **options[section]}
     return completed
 
 
 def in_iterations(options: Options, images: int, processes: int) -> Options:
-    """Return training options with epochs and percentages turned into iterations.
+    """Return training options whose length and milestones (epochs, percentages) are iterations.
 
     An epoch is `images` // (`batch_size_per_gpu` * `processes`) iterations, as in the paper's framework.
 
     Raises:
-        OptionError: if the data set is smaller than a batch, or a milestone lies beyond the last epoch.
+        OptionError: if the data set is smaller than a batch, or a milestone is beyond the last epoch.
     """
     train = dict(options["train"])
     batch = options["datasets"]["train"]["batch_size_per_gpu"] * processes
@@ -171,26 +173,31 @@ def in_iterations(options: Options, images: int, processes: int) -> Options:
             f"datasets: train: batch_size_per_gpu: expected at most the {images} images there are, got {batch} "
             f"over {processes} process{'es' if processes > 1 else ''}; lower it"
         )
-    by_epochs = "total_epoch" in train
-    if by_epochs:
-        train["total_iter"] = train.pop("total_epoch") * (images // batch)
+    epochs = train.pop("total_epoch", None)
+    if epochs is not None:
+        train["total_iter"] = epochs * (images // batch)
+    total = train["total_iter"]
     for key in [key for key, block in train.items() if key.startswith("scheduler") and block]:
-        block = dict(train[key])
-        block["milestones"] = [
-            round(float(step[:-1]) / 100 * train["total_iter"]) if isinstance(step, str) else step
-            for step in block.get("milestones", [])
-        ]
-        train[key] = block
-        beyond = beyond_the_end(key, block["milestones"], train["total_iter"])
-        if beyond and by_epochs:  # with total_iter `check` has said so
+        steps = [_iteration(step, total) for step in train[key].get("milestones", [])]
+        train[key] = {**train[key], "milestones": steps}
+        beyond = beyond_the_end(key, steps, total)
+        if beyond and epochs is not None:  # with total_iter `checks` has said so
             raise OptionError("; ".join(beyond))
     return {**options, "train": train}
 
 
+def _iteration(step: int | str, total: int) -> int:
+    return round(float(step[:-1]) / 100 * total) if isinstance(step, str) else step
+
+
 def beyond_the_end(key: str, steps: list[Any], total: Any) -> list[str]:
-    """Return a sentence for each milestone, iteration or percentage, that a training never reaches."""
+    """Return a sentence for each milestone of `train: key` that a training of `total` iterations never reaches.
+
+    Milestones are iterations or percentages; what is neither is passed over, and so are iterations if `total` is none.
+    """
+    length = f" {total}" if total is not None else ""
     return [
-        f"train: {key}: milestones: {step} lies beyond total_iter{f' {total}' if total is not None else ''}; lower it"
+        f"train: {key}: milestones: {step} lies beyond total_iter{length}; lower it"
         for step in steps
         if (isinstance(step, int) and isinstance(total, int) and step > total)
         or (isinstance(step, str) and re.fullmatch(r"\d+(\.\d+)?%", step) and float(step[:-1]) > 100)

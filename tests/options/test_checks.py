@@ -1,4 +1,4 @@
-"""What `rules` finds wrong with options: every problem, in one message."""
+"""What `checks` finds wrong with options: every problem, as a sentence of its own."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reblur_plugin import options as reader
-from reblur_plugin.options.checks import check
-from reblur_plugin.options.reading import OptionError, Options, override
+from reblur_plugin.options import checks, reading
+from reblur_plugin.options.reading import Options, override
 
 
 @pytest.fixture
@@ -18,19 +17,19 @@ def options(minimal_options: Options) -> Options:
 
 
 def problems(options: Options, is_train: bool = True) -> str:
-    with pytest.raises(OptionError) as caught:
-        check(options, is_train)
-    return str(caught.value)
+    found = checks.problems(options, is_train)
+    assert found
+    return "; ".join(found)
 
 
 class TestCheck:
     @pytest.mark.parametrize("is_train", [True, False])
     def test_options_in_order_pass(self, options: Options, is_train: bool) -> None:
-        check(options, is_train)
+        assert checks.problems(options, is_train) == []
 
     def test_a_test_needs_neither_train_nor_logger(self, options: Options) -> None:
         del options["train"], options["logger"]
-        check(options, is_train=False)
+        assert checks.problems(options, is_train=False) == []
         assert problems(options) == "train: missing; logger: missing"
 
     @pytest.mark.parametrize("key", ["name", "model_type", "datasets", "network_g", "path"])
@@ -97,7 +96,7 @@ class TestCheck:
     def test_several_sets_of_a_phase_pass(self, options: Options) -> None:
         for phase in ("val", "val_2", "test_reds", "test"):
             options["datasets"][phase] = {"type": "DeblurPairDataset"}
-        check(options, is_train=True)
+        assert checks.problems(options, is_train=True) == []
 
     @pytest.mark.parametrize("block", [{}, {"dataroot": "x"}])
     def test_a_data_set_without_type_is_named(self, options: Options, block: object) -> None:
@@ -112,7 +111,7 @@ class TestCheck:
     def test_training_needs_a_training_set(self, options: Options) -> None:
         options["datasets"] = {"val": {"type": "DeblurPairDataset"}}
         assert problems(options) == "datasets: train: missing"
-        check(options, is_train=False)
+        assert checks.problems(options, is_train=False) == []
 
     def test_options_of_a_test_are_sent_to_the_test(self, options: Options) -> None:
         options["datasets"] = {"test": {"type": "DeblurPairDataset"}}
@@ -135,7 +134,7 @@ class TestCheck:
         monkeypatch.setenv("HOME", str(tmp_path))
         (tmp_path / "net.pth").touch()
         options["path"] = {"pretrain_network_g": "~/net.pth"}
-        check(options, is_train=True)
+        assert checks.problems(options, is_train=True) == []
 
     @pytest.mark.parametrize("section", ["path", "datasets"])
     def test_a_key_that_is_a_number_is_named(self, options: Options, section: str) -> None:
@@ -165,14 +164,14 @@ class TestCheck:
 
     def test_the_length_given_last_holds(self, options: Options) -> None:
         assert "total_iter" not in override(options, ["train:total_epoch=3"])["train"]
-        assert reader.merge({"total_epoch": 3}, {"total_iter": 5}) == {"total_iter": 5}
+        assert reading.merge({"total_epoch": 3}, {"total_iter": 5}) == {"total_iter": 5}
 
     def test_without_validation_no_frequency_is_asked_for(self, options: Options) -> None:
         del options["val"]
-        check(options, is_train=True)
+        assert checks.problems(options, is_train=True) == []
 
     def test_a_test_asks_for_no_counts(self, options: Options) -> None:
-        check(override(options, ["train:total_iter=0", "val:val_freq=0"]), is_train=False)
+        assert checks.problems(override(options, ["train:total_iter=0", "val:val_freq=0"]), is_train=False) == []
 
     @pytest.mark.parametrize(
         ("entry", "start"), [("num_gpu=two", "num_gpu: expected "), ("manual_seed=x", "manual_seed: expected ")]
@@ -212,6 +211,10 @@ class TestCheck:
                 "train: scheduler_r: milestones: 0: expected an iteration or a percentage such as 50%, got 'half'",
             ),
             ("train:accumulate=3", "train: accumulate: expected a divisor of batch_size_per_gpu 2, got 3"),
+            (
+                "train:reblur_opt:order=simultaneous",
+                "train: reblur_opt: order: expected one of reblur_first, deblur_first, got 'simultaneous'",
+            ),
             ("train:amp=fp61", "train: amp: expected one of bf16, fp16, auto, got 'fp61'"),
             ("train:optim_g={type: Adam}", "train: optim_g: lr: missing"),
             ("train:optim_g={type: Adam, lr: fast}", "train: optim_g: lr: expected a number > 0, got 'fast'"),
@@ -237,9 +240,18 @@ class TestCheck:
     def test_values_that_make_no_sense_are_named(self, options: Options, entry: str, message: str) -> None:
         assert problems(override(options, [entry])) == message
 
+    def test_the_direction_of_a_metric_is_checked_for_other_models_too(self, options: Options) -> None:
+        options["model_type"] = "SRModel"
+        assert problems(override(options, ["val:metrics:psnr:better=up"])) == (
+            "val: metrics: psnr: better: expected higher or lower, got 'up'"
+        )
+
     @pytest.mark.parametrize(("tta", "last"), [("{steps: 3}", 3), ("{}", 5)])
     def test_steps_are_asked_for_up_to_the_last(self, options: Options, tta: str, last: int) -> None:
-        check(override(options, [f"val:tta={tta}", f"val:adapted_steps=[0, {last}]"]), is_train=True)
+        assert (
+            checks.problems(override(options, [f"val:tta={tta}", f"val:adapted_steps=[0, {last}]"]), is_train=True)
+            == []
+        )
         message = f"val: adapted_steps: expected steps up to {last} (val: tta: steps), got {last + 1}"
         assert problems(override(options, [f"val:adapted_steps=[{last + 1}, 1]"])) == message
 
@@ -273,9 +285,9 @@ class TestCheck:
 
     @pytest.mark.parametrize("entry", ["val=", "val:tta=", "network_r=", "train:scheduler=", "val:metrics="])
     def test_a_block_of_the_base_can_be_taken_back_by_nothing(self, options: Options, entry: str) -> None:
-        check(override(options, [entry]), is_train=True)
+        assert checks.problems(override(options, [entry]), is_train=True) == []
 
     def test_checking_changes_nothing(self, options: Options) -> None:
         before = copy.deepcopy(options)
-        check(options, is_train=True)
+        assert checks.problems(options, is_train=True) == []
         assert options == before

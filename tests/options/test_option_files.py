@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +13,8 @@ import torch
 
 import reblur_plugin
 from reblur_plugin.core.adapt import AdaptConfig
-from reblur_plugin.options.checks import check
-from reblur_plugin.options.components import check_components
-from reblur_plugin.options.reading import OptionError, Options, in_iterations, override, read
+from reblur_plugin.options import checks, components
+from reblur_plugin.options.reading import Options, in_iterations, override, read
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "options"
@@ -152,12 +152,24 @@ def is_training(name: str) -> bool:
     return name in TRAININGS or name in ("demo", "gopro_dhn_official_reblur")
 
 
-def complaints(read_options: Options, is_train: bool) -> list[str]:
-    try:
-        check(read_options, is_train)
-    except OptionError as error:
-        return str(error).split("; ")
-    return []
+def of_each(cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[[Any], None]]:
+    """Turn a fact about one file into a test of all, which fails with the names of the files that break it."""
+
+    def decorate(fact: Callable[..., None]) -> Callable[[Any], None]:
+        def holds_for_each(self: Any) -> None:
+            failures = []
+            for case in cases:
+                case = case if isinstance(case, tuple) else (case,)
+                try:
+                    fact(self, *case)
+                except Exception as error:
+                    failures.append(f"{case[0]}: {type(error).__name__}: {error}")
+            assert not failures, "\n\n".join(failures)
+
+        holds_for_each.__name__ = fact.__name__
+        return holds_for_each
+
+    return decorate
 
 
 def blocks(part: Any, where: str = "") -> list[tuple[str, Options]]:
@@ -191,13 +203,13 @@ class TestTheFolder:
         named = {Path(name).name for text in texts for name in re.findall(r"[\w/]+\.yml", "".join(bases(text)))}
         assert {path.name for path in (FOLDER / "base").iterdir()} <= named
 
-    @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.yml")), ids=lambda path: path.stem)
+    @of_each(sorted(FOLDER.rglob("*.yml")))
     def test_no_file_uses_anchors(self, path: Path) -> None:
         # BasicSR pops keys out of blocks, and an alias is the same block
         text = re.sub(r"#.*", "", path.read_text(encoding="utf-8"))
         assert not re.search(r"(^|[\s\[{,:])[&*]\w", text)
 
-    @pytest.mark.parametrize("path", sorted((FOLDER / "base").glob("*.yml")), ids=lambda path: path.stem)
+    @of_each(sorted((FOLDER / "base").glob("*.yml")))
     def test_a_fragment_says_what_it_is(self, path: Path) -> None:
         assert re.match(r"# .+[.]\n", path.read_text(encoding="utf-8"))
 
@@ -207,7 +219,7 @@ def bases(text: str) -> list[str]:
 
 
 class TestHeaders:
-    @pytest.mark.parametrize("name", ALL)
+    @of_each(ALL)
     def test_three_lines_with_the_command_of_this_very_file(self, name: str) -> None:
         lines = header(name)
         assert len(lines) == 3
@@ -215,7 +227,7 @@ class TestHeaders:
         assert sum(line.endswith(command) for line in lines) == 1
         assert not [line for line in lines if "-opt" in line and command not in line]
 
-    @pytest.mark.parametrize("name", PAPERS)
+    @of_each(PAPERS)
     def test_row_command_and_what_is_open_in_this_order(self, name: str) -> None:
         row, command, left_open = header(name)
         assert re.match(r"# (Tables? S?\d|Fig\. 9)", row)
@@ -226,13 +238,13 @@ class TestHeaders:
         for other in re.findall(r"what (\w+)\.yml", left_open):
             assert other in ALL
 
-    @pytest.mark.parametrize("name", sorted({*TRAININGS, *PLAIN_TESTS}))
+    @of_each(sorted({*TRAININGS, *PLAIN_TESTS}))
     def test_the_numbers_of_the_row_stand_there(self, name: str) -> None:
         numbers = TRAININGS[PLAIN_TESTS.get(name, name)].numbers
         assert f"= {numbers}" in header(name)[0]
         assert ("not legible in v1" in header(name)[0]) is ("-" in numbers)
 
-    @pytest.mark.parametrize("name", sorted(set(ADAPTATIONS) - set(PHOTOGRAPHS)))
+    @of_each(sorted(set(ADAPTATIONS) - set(PHOTOGRAPHS)))
     def test_the_numbers_after_adaptation_stand_there_and_those_before(self, name: str) -> None:
         training, numbers = ADAPTATIONS[name]
         row = header(name)[0]
@@ -241,40 +253,44 @@ class TestHeaders:
         for step, found in STEPS.get(name, {}).items():
             assert f"TTA step {step} = {found}" in row
 
-    @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.yml")), ids=lambda path: path.stem)
+    @of_each(sorted(FOLDER.rglob("*.yml")))
     def test_decisions_that_they_name_exist(self, path: Path) -> None:
         decisions = re.findall(r"^\*\*(D\d+) ", (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8"), re.M)
         assert set(re.findall(r"\bD\d+\b", path.read_text(encoding="utf-8"))) <= set(decisions)
 
 
 class TestInOrder:
-    @pytest.mark.parametrize("name", ALL)
-    def test_it_passes_but_for_checkpoints_that_are_not_there_yet(
-        self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    def test_they_pass_but_for_checkpoints_that_are_not_there_yet(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.chdir(tmp_path)
-        found = options(name)
-        assert found["name"] == name
-        missing = [f"path: {key}: no such file {value}" for key, value in found["path"].items()]
-        assert complaints(found, is_training(name)) == missing
-        for file in found["path"].values():
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
-            Path(file).touch()
-        check(found, is_training(name))
+        failures = {}
+        for name in ALL:
+            found = options(name)
+            (tmp_path / name).mkdir()
+            monkeypatch.chdir(tmp_path / name)
+            missing = [f"path: {key}: no such file {value}" for key, value in found["path"].items()]
+            before = checks.problems(found, is_training(name))
+            for file in found["path"].values():
+                Path(file).parent.mkdir(parents=True, exist_ok=True)
+                Path(file).touch()
+            after = checks.problems(found, is_training(name))
+            if (found["name"], before, after) != (name, missing, []):
+                failures[name] = (found["name"], before, after)
+        assert failures == {}
 
-    @pytest.mark.parametrize("name", ALL)
+    @of_each(ALL)
     def test_its_components_are_known(self, name: str) -> None:
-        check_components(options(name))
+        assert components.problems(options(name)) == []
 
-    @pytest.mark.parametrize("name", PAPERS)
+    @of_each(PAPERS)
     def test_every_key_is_one_that_is_read(self, name: str) -> None:
         for where, block in blocks(options(name)):
-            known = set(KEYS.get(where, block))  # components' own keys: check_components
+            known = set(KEYS.get(where, block))  # components' own keys: components.problems
             if where.startswith("datasets: ") and block["layout"] == "gopro":
                 known |= {"blur_key"}
             assert set(block) <= known, where
 
-    @pytest.mark.parametrize("name", sorted(TRAININGS))
+    @of_each(sorted(TRAININGS))
     def test_its_losses_are_built(self, name: str) -> None:
         from basicsr.losses import build_loss
 
@@ -283,7 +299,7 @@ class TestInOrder:
             if key in train:
                 build_loss(copy.deepcopy(train[key]))
 
-    @pytest.mark.parametrize("name", ALL)
+    @of_each(ALL)
     def test_its_networks_are_built(self, name: str) -> None:
         for key, block in options(name).items():
             if key.startswith("network_"):
@@ -291,7 +307,7 @@ class TestInOrder:
 
 
 class TestTrainings:
-    @pytest.mark.parametrize(("name", "row"), TRAININGS.items(), ids=TRAININGS)
+    @of_each(TRAININGS.items())
     def test_the_networks_are_the_rows(self, name: str, row: Training) -> None:
         found = options(name)
         assert found["model_type"] == "ReblurModel"
@@ -305,7 +321,7 @@ class TestTrainings:
             assert parameters(found["network_r"]) == 9667 + row.m_r * 204_928
         assert found.get("network_d") == ({"type": "ReblurDiscriminator"} if row.losses == "adv" else None)
 
-    @pytest.mark.parametrize(("name", "row"), TRAININGS.items(), ids=TRAININGS)
+    @of_each(TRAININGS.items())
     def test_the_losses_are_the_rows(self, name: str, row: Training) -> None:
         train = options(name)["train"]
         alone = row.losses == "alone"
@@ -330,7 +346,7 @@ class TestTrainings:
         if row.losses == "adv":
             assert train["gan_opt"] == {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.001}
 
-    @pytest.mark.parametrize("name", sorted(TRAININGS))
+    @of_each(sorted(TRAININGS))
     def test_all_share_the_recipe_of_section_s1(self, name: str) -> None:
         found = options(name)
         train = found["train"]
@@ -343,7 +359,7 @@ class TestTrainings:
         data = found["datasets"]["train"]
         assert (data["gt_size"], data["batch_size_per_gpu"], data["augment"]) == (256, 16, "nah")
 
-    @pytest.mark.parametrize("name", sorted(TRAININGS))
+    @of_each(sorted(TRAININGS))
     def test_the_data_are_the_rows(self, name: str) -> None:
         blocks = options(name)["datasets"]
         assert set(blocks) == {"train", "val"}
@@ -374,7 +390,7 @@ class TestTrainings:
         assert converted["val"]["val_freq"] * 10 == total
         assert converted["logger"]["save_checkpoint_freq"] * 100 == total
 
-    @pytest.mark.parametrize("blocks", [4, 8, 16, 32])
+    @of_each([4, 8, 16, 32])
     def test_reblurring_alone_trains_on_table_1s_frozen_network(self, blocks: int) -> None:
         found = options(f"gopro_reblur_on_unet{blocks}")
         deblurring = "gopro_unet_l1" if blocks == 8 else f"gopro_unet{blocks}_l1"
@@ -384,7 +400,7 @@ class TestTrainings:
         assert found["network_g"] == options(deblurring)["network_g"]
         assert found["val"]["reblurred"] is True
 
-    @pytest.mark.parametrize("name", sorted(name for name in TRAININGS if "reblur_on" not in name))
+    @of_each(sorted(name for name in TRAININGS if "reblur_on" not in name))
     def test_all_others_start_afresh(self, name: str) -> None:
         found = options(name)
         assert found["path"] == {}
@@ -392,7 +408,7 @@ class TestTrainings:
 
 
 class TestTests:
-    @pytest.mark.parametrize(("name", "training"), TESTED.items(), ids=TESTED)
+    @of_each(TESTED.items())
     def test_networks_and_checkpoints_are_the_trainings(self, name: str, training: str) -> None:
         found, trained = options(name), options(training)
         # M_R is needed where it is applied
@@ -410,20 +426,20 @@ class TestTests:
             for label in labels
         }
 
-    @pytest.mark.parametrize("name", sorted(set(TESTED) - set(PHOTOGRAPHS)))
+    @of_each(sorted(set(TESTED) - set(PHOTOGRAPHS)))
     def test_the_papers_four_metrics_are_taken_on_the_data_of_training(self, name: str) -> None:
         found = options(name)
         assert set(found["val"]["metrics"]) == {"lpips", "niqe", "psnr", "ssim"}
         assert found["val"]["metrics"]["lpips"] == {"type": "reblur_lpips", "net": "alex"}
         assert found["datasets"] == {"test": options(TESTED[name])["datasets"]["val"]}
 
-    @pytest.mark.parametrize("name", sorted(PHOTOGRAPHS))
+    @of_each(sorted(PHOTOGRAPHS))
     def test_photographs_have_niqe_alone(self, name: str) -> None:
         found = options(name)
         assert found["val"]["metrics"] == {"niqe": {"type": "reblur_niqe"}}
         assert found["datasets"]["test"]["layout"] == "photographs"
 
-    @pytest.mark.parametrize("name", sorted(TESTED))
+    @of_each(sorted(TESTED))
     def test_adaptation_is_algorithm_1s(self, name: str) -> None:
         tta = options(name)["val"].get("tta")
         assert tta == ({"steps": 5, "lr": 3e-6} if name in ADAPTATIONS else None)
@@ -431,7 +447,7 @@ class TestTests:
         if tta:
             AdaptConfig(**tta)
 
-    @pytest.mark.parametrize("name", sorted(TESTED))
+    @of_each(sorted(TESTED))
     def test_reblurred_results_are_scored_where_table_1_needs_them(self, name: str) -> None:
         assert options(name)["val"].get("reblurred", False) is ("reblur_on" in name)
 
@@ -455,13 +471,13 @@ class TestExperimentsPage:
         assert f"{len(TRAININGS)} trainings ({gopro} on GOPRO, {len(TRAININGS) - gopro} on REDS" in self.TEXT
         assert f"and {len(TESTED)} tests" in self.TEXT
 
-    @pytest.mark.parametrize(("name", "row"), TRAININGS.items(), ids=TRAININGS)
+    @of_each(TRAININGS.items())
     def test_a_training_stands_beside_its_numbers_and_its_test(self, name: str, row: Training) -> None:
         test = f"{name}_test" if f"{name}_test" in PLAIN_TESTS else f"{name}_tta"
         line = f"| {row.numbers.replace(' ', ' | ')} | {name} | {test} |"
         assert line in self.TEXT
 
-    @pytest.mark.parametrize("name", sorted(set(ADAPTATIONS) - set(PHOTOGRAPHS)))
+    @of_each(sorted(set(ADAPTATIONS) - set(PHOTOGRAPHS)))
     def test_an_adaptation_stands_beside_its_numbers(self, name: str) -> None:
         training, numbers = ADAPTATIONS[name]
         for steps, found in {**STEPS.get(name, {}), 5: numbers}.items():
@@ -471,5 +487,5 @@ class TestExperimentsPage:
 
 def test_a_number_of_iterations_from_the_command_line_goes_before_the_epochs() -> None:
     found = override(options("gopro_srn_n2"), ["train:total_iter=10000"])
-    check(found, is_train=True)
+    assert checks.problems(found, is_train=True) == []
     assert in_iterations(found, 2103, 1)["train"]["total_iter"] == 10_000

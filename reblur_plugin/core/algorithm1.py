@@ -99,15 +99,14 @@ def algorithm1(
 ) -> tuple[Adaptation, list[Tensor]]:
     """Return Algorithm 1's result for one photograph, and the weights after the last update.
 
-    N steps cost N + 1 passes of M_D and N of M_R: L^i of line 6 serves as L* and as M_R's input, and L^0 (line 4) is
-    the first of them. Works inside `no_grad` and `inference_mode`.
+    N steps cost N + 1 passes of M_D and N of M_R: L^i of line 6 serves as L* and as M_R's input, and the first as L^0.
 
     Args:
         deblur_net, reblur_net: M_D and M_R; both run in eval mode and come back bit for bit as they were.
         blurry: B, float `(1, C, H, W)` in [0, 1] on their device.
         config: N, mu and all other choices.
         plan: what is computed in which parts; None: everything at once.
-        start: weights that theta_D begins at; None: its own.
+        start: the weights to begin at; None: theta_D.
         tick: called after each pass over a tile.
         release: called before line 10, when all graphs are gone.
     """
@@ -128,21 +127,17 @@ def algorithm1(
         optimizer = _optimizer(weights, config)
         for _ in range(config.steps):  # line 5
             optimizer.zero_grad(set_to_none=True)
-            deblurred, loss = passes.gradient(trace.initial)  # lines 6 and 7; of the first, line 4
-            if all(weight.grad is None for weight in weights):
-                raise AdaptError(
-                    "deblur_net: no weight received a gradient; its forward pass must not detach its output"
-                )
+            deblurred, loss = passes.gradient(trace.initial)  # lines 6 and 7; the first L^i is line 4's
+            _check_reached(weights)
             optimizer.step()  # line 8
             trace.add(deblurred, loss)
             del deblurred
         final = passes.deblur()  # line 9
         trace.add(final)
         adapted = [weight.data for weight in weights]
-    steps, initial = trace.steps(), trace.initial
+    steps = trace.steps()
     release()
-    assert initial is not None
-    return Adaptation(_line_10(final, initial, steps, config), initial, steps, config, plan), adapted
+    return Adaptation(_line_10(final, trace.first, steps, config), trace.first, steps, config, plan), adapted
 
 
 def _line_10(deblurred: Tensor, initial: Tensor, steps: Sequence[AdaptStep], config: AdaptConfig) -> Tensor:
@@ -165,6 +160,11 @@ def _astray(steps: Sequence[AdaptStep], config: AdaptConfig) -> str | None:
                 "use a smaller lr"
             )
     return None
+
+
+def _check_reached(weights: Sequence[nn.Parameter]) -> None:
+    if all(weight.grad is None for weight in weights):
+        raise AdaptError("deblur_net: no weight received a gradient; its forward pass must not detach its output")
 
 
 def _optimizer(weights: list[nn.Parameter], config: AdaptConfig) -> torch.optim.Optimizer:
@@ -270,6 +270,12 @@ class _Trace:
         self._images.append(deblurred if self._config.keeps(len(self._images)) else None)
         self._changes.append(l1(_at_least_float(deblurred), _at_least_float(self.initial)))
         self._marks.append(self._now())
+
+    @property
+    def first(self) -> Tensor:
+        """L^0, once there is one."""
+        assert self.initial is not None
+        return self.initial
 
     def steps(self) -> tuple[AdaptStep, ...]:
         """Return all steps; waits for the device."""

@@ -27,7 +27,7 @@ from reblur_plugin.core.borrow import bare, chosen_names
 from reblur_plugin.core.budget import Costs
 from reblur_plugin.core.choices import AdaptConfig, AdaptError
 from reblur_plugin.core.device import give_back
-from reblur_plugin.core.parts import Plan
+from reblur_plugin.core.parts import WHOLE, Plan
 
 __all__ = ["AdaptConfig", "AdaptError", "AdaptStep", "Adaptation", "Adapter", "adapt"]
 
@@ -117,7 +117,7 @@ class Adapter:
             pairs = zip(names, self._adapted, strict=True)
             start = [weights[name].detach().lerp(adapted, self.decay) for name, adapted in pairs]
         release = give_back if is_bounded else _nothing  # before histogram matching takes its own
-        given = (deblur_net, reblur_net, blurry, self.config, plan, start, tick or _nothing, release)
+        given = (deblur_net, reblur_net, blurry, self.config, plan or WHOLE, start, tick or _nothing, release)
         result, adapted = algorithm1(*given)
         self._adapted = None if result.fallback or not self.decay else adapted
         return result

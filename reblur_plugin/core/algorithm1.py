@@ -23,7 +23,7 @@ from reblur_plugin.core.choices import AdaptConfig, AdaptError
 from reblur_plugin.core.device import has_fast_bf16
 from reblur_plugin.core.histogram import match_histogram
 from reblur_plugin.core.objectives import finest, l1, self_reblur_loss
-from reblur_plugin.core.parts import Mosaic, Plan, Tile, checkpointed
+from reblur_plugin.core.parts import WHOLE, Mosaic, Plan, Tile, checkpointed
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def algorithm1(
     reblur_net: nn.Module,
     blurry: Tensor,
     config: AdaptConfig,
-    plan: Plan | None = None,
+    plan: Plan = WHOLE,
     start: Sequence[Tensor] | None = None,
     tick: Callable[[], None] = lambda: None,
     release: Callable[[], None] = lambda: None,
@@ -105,12 +105,11 @@ def algorithm1(
         deblur_net, reblur_net: M_D and M_R; both run in eval mode and come back bit for bit as they were.
         blurry: B, float `(1, C, H, W)` in [0, 1] on their device.
         config: N, mu and all other choices.
-        plan: what is computed in which parts; None: everything at once.
+        plan: what is computed in which parts.
         start: the weights to begin at; None: theta_D.
         tick: called after each pass over a tile.
         release: called before line 10, when all graphs are gone.
     """
-    plan = plan or Plan()
     names = chosen_names(deblur_net, config.parameters)
     with (
         torch.inference_mode(False),

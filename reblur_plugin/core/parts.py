@@ -234,3 +234,6 @@ class Plan:
     def tiles(self, height: int, width: int) -> list[Tile]:
         """Return the tiles of a photograph of that size."""
         return cut(height, width, self.tiling or Tiling())
+
+
+WHOLE = Plan()  # the whole photograph at once

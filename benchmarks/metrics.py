@@ -18,7 +18,6 @@ from reblur_plugin.archs.complexity import count_macs
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.core.device import device_named
 from reblur_plugin.host import registry
-from reblur_plugin.metrics import niqe_on_device, on_device
 from reblur_plugin.metrics.niqe_metric import reblur_niqe
 from reblur_plugin.metrics.ssim_metric import reblur_ssim
 
@@ -43,22 +42,17 @@ def run(arguments: argparse.Namespace) -> Report:
     def deblur() -> NDArray[np.uint8]:
         return (network(image).clamp(0, 1) * 255).round().byte().cpu().numpy()
 
-    def loaded() -> list[torch.Tensor]:
-        return [on_device.batch([picture], device) for picture in (blurry, sharp)]
-
     @torch.no_grad()
     def score_lpips() -> float:
-        return float(distance(*(pictures.float() / 127.5 - 1 for pictures in loaded())))
+        pictures = (torch.from_numpy(picture.transpose(2, 0, 1)[None]).to(device) for picture in (blurry, sharp))
+        return float(distance(*(picture.float() / 127.5 - 1 for picture in pictures)))
 
     forms = {
         "deblurring by the U-Net": deblur,
         "PSNR by BasicSR": lambda: registry.METRIC_REGISTRY.get("calculate_psnr")(blurry, sharp, crop_border=0),
-        "PSNR on the device": lambda: on_device.psnr(*loaded()).item(),
         "SSIM by scikit-image": lambda: reblur_ssim(blurry, sharp),
-        "SSIM on the device": lambda: on_device.ssim(*loaded()).item(),
         "LPIPS (AlexNet)": score_lpips,
         "NIQE by BasicSR": lambda: reblur_niqe(blurry),
-        "NIQE on the device": lambda: niqe_on_device.niqe(on_device.batch([blurry[..., ::-1]], device)).item(),
     }
     seconds = measure.interleaved(forms, arguments.repeats, device)
     rows = [Row(name, times) for name, times in seconds.items()]

@@ -18,7 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from reblur_plugin import __version__, registration
 from reblur_plugin.engine import run
 from reblur_plugin.evaluation.journal import Journal
-from reblur_plugin.evaluation.scoring import try_metrics
+from reblur_plugin.evaluation.scoring import try_metrics, with_directions
 from reblur_plugin.host import build_model
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options.components import build_dataset, check_components
@@ -46,7 +46,7 @@ def test(options: Options, root: Path, launcher: str = "none") -> bool:
     """
     registration.register()
     check_components(options)
-    options = complete({**options, "val": {"save_img": True, **(options.get("val") or {})}})
+    options = with_directions(complete({**options, "val": {"save_img": True, **(options.get("val") or {})}}))
     opt = run.start(options, root, False, launcher)
     journal = Journal(Path(opt["path"]["results_root"]) / "journal", opt["rank"])
     opt["path"]["journal"] = str(journal.folder)

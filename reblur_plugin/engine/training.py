@@ -21,7 +21,7 @@ from reblur_plugin.engine.batches import Batches
 from reblur_plugin.engine.interruption import Interrupted, Interruption, WatchedImages
 from reblur_plugin.engine.progress import Progress, Reporter
 from reblur_plugin.errors import ReblurError
-from reblur_plugin.evaluation.scoring import try_metrics
+from reblur_plugin.evaluation.scoring import try_metrics, with_directions
 from reblur_plugin.host import build_model, init_tb_logger, init_wandb_logger
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options.components import build_dataset, check_components
@@ -43,7 +43,7 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
     """
     registration.register()
     check_components(options)
-    options = complete(options)
+    options = with_directions(complete(options))
     opt = run.start(options, root, True, launcher)
     datasets = {name: build_dataset(name, block) for name, block in opt["datasets"].items()}
     resolved = in_iterations(options, len(datasets["train"]), opt["world_size"])

@@ -1,10 +1,14 @@
-"""All metrics of pictures of one size: by their references, or in batches on the GPU where one is used (D41)."""
+"""The metrics of an option file: what each needs, and their values for one picture after the other."""
 
 from __future__ import annotations
 
 import inspect
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import cv2
@@ -15,79 +19,94 @@ from torch import nn
 
 from reblur_plugin.data.images import to_uint8
 from reblur_plugin.errors import MetricError, ReblurError
-from reblur_plugin.evaluation.report import first_set, metric_options
+from reblur_plugin.evaluation.workers import REFERENCES, Answer, Workers, as_basicsr_takes
 from reblur_plugin.host import calculate_metric, registry
-from reblur_plugin.metrics import on_device
+from reblur_plugin.metrics.lpips_metric import lpips_on
+from reblur_plugin.options.checks import KNOWN_BETTER
 
-_CPU = torch.device("cpu")
+Metrics = dict[str, dict[str, Any]]
+_LOGGER = logging.getLogger("basicsr")
 
 
-class Pair(NamedTuple):
+class Measured(NamedTuple):
     """An 8-bit RGB picture `(H, W, 3)` and what it is measured against, if there is anything."""
 
     image: NDArray[np.uint8]
     reference: NDArray[np.uint8] | None
 
 
-def scored(
-    pairs: Sequence[Pair],
-    metrics: dict[str, dict[str, Any]],
-    device: torch.device = _CPU,
-    reblur_net: nn.Module | None = None,
-) -> list[dict[str, float]]:
-    """Return all metrics of each picture; of one without reference only those that need none.
+@dataclass
+class Awaited:
+    """The scores of a picture, some of which a worker process may still be computing.
+
+    Attributes:
+        order: names of all its metrics.
+        here: values computed by this process.
+        there: what a worker answers.
+    """
+
+    order: list[str]
+    here: dict[str, float]
+    there: Future[Answer] | None = None
+
+    def done(self) -> bool:
+        """Return whether `result` returns at once."""
+        return self.there is None or self.there.done()
+
+    def result(self) -> dict[str, float]:
+        """Return all values by the metrics' names; wait for the worker, whose warnings are logged here.
+
+        Raises:
+            MetricError: if the worker has died.
+        """
+        values, warnings = self.there.result() if self.there else ({}, [])
+        for level, message in warnings:
+            _LOGGER.log(level, message)
+        return {name: values[name] if name in values else self.here[name] for name in self.order}
+
+
+class Scorer:
+    """Scores pictures; with workers, the CPU's references are computed by them while the device goes on.
 
     Args:
-        pairs: pictures that go to a GPU together where they can.
         metrics: option blocks by name.
-        device: a GPU computes those metrics for which `on_device` has a batched form.
+        device: where LPIPS is computed.
         reblur_net: M_R, for metrics that take the model's own.
+        workers: number of processes.
     """
-    found: list[dict[str, float]] = [{} for _ in pairs]
-    batches = _Batches(pairs, device)
-    for name, options in metrics.items():
-        chosen = [
-            i for i, pair in enumerate(pairs) if pair.reference is not None or not needs_reference(options["type"])
-        ]
-        values = batches.scores(options, chosen)
-        if values is None:
-            own = {"reblur_net": reblur_net} if needs_own_net(options) else {}
-            values = [float(calculate_metric(_as_basicsr_takes(pairs[i]) | own, options)) for i in chosen]
-        for i, value in zip(chosen, values, strict=True):
-            found[i][name] = value
-    return found
 
+    def __init__(self, metrics: Metrics, device: torch.device, reblur_net: nn.Module | None, workers: int) -> None:
+        self._metrics, self._device, self._reblur_net = metrics, device, reblur_net
+        needed = any(options["type"] in REFERENCES for options in metrics.values())
+        self._workers = Workers(workers) if workers and needed else None
+        self.ahead = 2 * workers if self._workers else 0  # images that may wait for their scores
 
-class _Batches:
-    """Pictures and their references on a GPU, put there when the first metric asks."""
+    def __enter__(self) -> Scorer:
+        return self
 
-    def __init__(self, pairs: Sequence[Pair], device: torch.device) -> None:
-        self._pairs, self._device = pairs, device
-        self._loaded: dict[tuple[int, ...], torch.Tensor] = {}
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._workers:
+            self._workers.close()
 
-    def scores(self, options: dict[str, Any], chosen: list[int]) -> list[float] | None:
-        """Return a metric of those `chosen`; None, if its reference must compute it."""
-        columns = [[self._pairs[i].image for i in chosen]]
-        if needs_reference(options["type"]):
-            columns.append([picture for i in chosen if (picture := self._pairs[i].reference) is not None])
-        if not _is_fast(self._device) or len({picture.shape for column in columns for picture in column}) != 1:
-            return None
-        keys = [(which, *chosen) for which in range(len(columns))]
-        for key, column in zip(keys, columns, strict=True):
-            if key not in self._loaded:
-                self._loaded[key] = on_device.batch(column, self._device)
-        found = on_device.scores([self._loaded[key] for key in keys], **options)
-        return None if found is None else found.tolist()
+    def begin(self, measured: Measured) -> Awaited:
+        """Return the metrics of a picture; of one without reference only those that need none."""
+        chosen = {
+            name: options
+            for name, options in self._metrics.items()
+            if measured.reference is not None or not needs_reference(options["type"])
+        }
+        there = {name: options for name, options in chosen.items() if self._workers and options["type"] in REFERENCES}
+        future = self._workers.submit(*measured, there) if self._workers and there else None
+        here = {name: self._value(measured, options) for name, options in chosen.items() if name not in there}
+        return Awaited(list(chosen), here, future)
 
-
-def _is_fast(device: torch.device) -> bool:
-    return device.type != "cpu"
-
-
-def _as_basicsr_takes(pair: Pair) -> dict[str, Any]:
-    """Return a pair as BasicSR's metrics take it: BGR."""
-    pictures = {"img": pair.image, "img2": pair.reference}
-    return {key: picture[..., ::-1] for key, picture in pictures.items() if picture is not None}
+    def _value(self, measured: Measured, options: dict[str, Any]) -> float:
+        pictures = as_basicsr_takes(*measured)
+        if options["type"] == "reblur_lpips":
+            given = {key: value for key, value in options.items() if key not in ("type", "better")}
+            return lpips_on(self._device, **pictures, **given)
+        own = {"reblur_net": self._reblur_net} if needs_own_net(options) else {}
+        return float(calculate_metric(pictures | own, options))
 
 
 def try_metrics(dataset: Any, opt: dict[str, Any]) -> None:
@@ -104,7 +123,7 @@ def try_metrics(dataset: Any, opt: dict[str, Any]) -> None:
         if opt.get("network_r") and needs_own_net(options):
             continue
         try:
-            (scores,) = scored([Pair(blurry, sharp)], {name: options})
+            scores = Scorer({name: options}, torch.device("cpu"), None, 0).begin(Measured(blurry, sharp)).result()
         except ReblurError:
             raise
         except (TypeError, ValueError, LookupError, ArithmeticError, AssertionError, cv2.error) as error:
@@ -126,6 +145,27 @@ def _check_best(opt: dict[str, Any], set_name: str, has_sharp: bool) -> None:
             f"val: best: {best} needs sharp images, and {set_name}, the first validation set, by which the best "
             "networks are chosen, has none; put a set with sharp images first"
         )
+
+
+def metric_options(opt: dict[str, Any]) -> Metrics:
+    """Return `val: metrics`, a new dict in which each says which way it points."""
+    metrics = opt["val"].get("metrics") or {}
+    return {
+        name: {**options, "better": options.get("better", KNOWN_BETTER.get(options["type"], "higher"))}
+        for name, options in metrics.items()
+    }
+
+
+def with_directions(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options in which each metric says which way it points: BasicSR's own models take others for "higher"."""
+    if not (options.get("val") or {}).get("metrics"):
+        return options
+    return {**options, "val": {**options["val"], "metrics": metric_options(options)}}
+
+
+def first_set(opt: dict[str, Any]) -> str:
+    """Return the name of the first validation set, on which `val: best` counts."""
+    return next(block["name"] for block in opt["datasets"].values() if block["phase"] != "train")
 
 
 def needs_reference(metric: str) -> bool:

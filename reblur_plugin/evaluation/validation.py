@@ -2,61 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from reblur_plugin.core.adapt import Adaptation
 from reblur_plugin.data.images import to_uint8, write_image
-from reblur_plugin.evaluation.journal import Entry, Journal
+from reblur_plugin.evaluation.journal import Entry
 from reblur_plugin.evaluation.pictures import comparison
-from reblur_plugin.evaluation.report import metric_options, report
+from reblur_plugin.evaluation.request import Request
 from reblur_plugin.evaluation.scores import BLURRY, DEBLURRED, REBLURRED, Scores, TraceRow, stage_after
-from reblur_plugin.evaluation.scoring import Pair, scored
-
-if TYPE_CHECKING:
-    from reblur_plugin.models.reblur_model import ReblurModel
+from reblur_plugin.evaluation.scoring import Awaited, Measured, Scorer
+from reblur_plugin.evaluation.workers import workers_for
 
 Image = NDArray[np.uint8]
 
 
-def validate(model: ReblurModel, dataset: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> Scores:
-    """Score `model` on `dataset`, log the means, record the best ones, write pictures where asked.
+class Deblurrer(Protocol):
+    """What is evaluated. Images are `(B, 3, H, W)` from 0 to 1."""
 
-    Images are shared out to the processes, each once; in a test those that its journal knows aren't computed again.
-    Option keys under `val`: `metrics`, `best` (keep the networks with the best value of this metric on the first
-    validation set), `tta`, `adapted_steps` (score and show the image after these updates too), `input_metrics` (score
-    the blurry input as well), `reblurred` (score M_R(L) against the blurry input), `comparison` (a picture of all
-    stages side by side), `batch_size` (images of one size that are deblurred at once, unless they adapt), `suffix`,
-    `pbar`.
+    device: torch.device
+
+    def deblur(self, blurry: Tensor) -> Tensor:
+        """Return M_D(B)."""
+
+    def adapt(self, blurry: Tensor) -> Adaptation:
+        """Return Algorithm 1's result for a single image."""
+
+    def reblur(self, deblurred: Tensor) -> Tensor:
+        """Return M_R(L)."""
+
+
+def evaluate(model: Deblurrer, dataset: Any, request: Request, reblur_net: nn.Module | None = None) -> Scores:
+    """Return the scores of `model` on a data set; write its pictures on the way.
+
+    Args:
+        model: M_D, with all that `request` needs of it.
+        dataset: items with `lq`, `lq_path` and, where there are some, `gt` and `name`.
+        request: stages, metrics, pictures; whose share of the images.
+        reblur_net: M_R, for metrics that take the model's own.
     """
-    opt, set_name = model.opt, dataset.opt["name"]
-    journal = Journal(Path(opt["path"]["journal"]), opt.get("rank", 0)) if opt["path"].get("journal") else None
+    set_name, journal = dataset.opt["name"], request.journal
     entries: list[Entry] = _of_first_process(journal.entries(set_name) if journal else [])
     done = {entry.index for entry in entries}
     todo = [index for index in range(len(dataset)) if index not in done]
-    mine = todo[opt.get("rank", 0) :: opt.get("world_size", 1)]
-    size = 1 if model.tta is not None else opt["val"].get("batch_size", 1)
-    quiet = opt.get("rank", 0) != 0 or not opt["val"].get("pbar", not opt["is_train"])
-    with tqdm(total=len(mine), desc=set_name, unit="image", disable=quiet or None, leave=False) as bar:
-        for items in _batches(dataset, mine, size):
-            for entry in _evaluate(model, dataset, items, current_iter if save_img else None):
-                entries.append(entry)
-                if journal:
-                    journal.add(set_name, entry)
-                bar.update()
+    mine = todo[request.rank :: request.world_size]
+    with (
+        Scorer(request.metrics, model.device, reblur_net, workers_for(model.device, len(mine))) as scorer,
+        tqdm(total=len(mine), desc=set_name, unit="image", disable=request.quiet or None, leave=False) as bar,
+    ):
+        batches = _batches(dataset, mine, 1 if request.adapts else request.batch_size)
+        for entry in _scored((_begin(model, dataset, items, request, scorer) for items in batches), scorer.ahead):
+            entries.append(entry)
+            if journal:
+                journal.add(set_name, entry)
+            bar.update()
     scores = Scores(blur_kind=getattr(dataset, "blur_kind", ""))
     for entry in _of_all(entries):
         scores.images[entry.name], scores.traces[entry.name] = entry.stages, entry.trace
         if entry.fallback:
             scores.fallbacks[entry.name] = entry.fallback
-    report(model, set_name, scores, current_iter, tb_logger)
     return scores
 
 
@@ -76,32 +89,6 @@ def _batches(dataset: Any, indices: Sequence[int], size: int) -> Iterator[dict[i
         yield batch
 
 
-def _evaluate(
-    model: ReblurModel, dataset: Any, items: dict[int, dict[str, Any]], shown_as: int | str | None
-) -> list[Entry]:
-    """Return what is known of images of one size; `shown_as` None writes no pictures."""
-    opt = model.opt
-    found = _stages(model, torch.stack([item["lq"] for item in items.values()]))
-    sharps = [to_uint8(item["gt"]) if "gt" in item else None for item in items.values()]
-    keys, pairs = [], []
-    for index, stages, sharp in zip(items, found, sharps, strict=True):
-        for stage, image in stages.images.items():
-            if stage != BLURRY or opt["val"].get("input_metrics"):
-                keys.append((index, stage))
-                # What M_R makes of L is measured by how well it brings back the blur (Table 1).
-                pairs.append(Pair(image, stages.images[BLURRY] if stage == REBLURRED else sharp))
-    reblur_net = None if model.net_r is None else model.get_bare_model(model.net_r)
-    scores = dict(zip(keys, scored(pairs, metric_options(opt), model.device, reblur_net), strict=True))
-    entries = []
-    for (index, item), stages, sharp in zip(items.items(), found, sharps, strict=True):
-        name = _name(item, dataset)
-        if shown_as is not None:
-            _write_pictures(opt, dataset.opt["name"], name, stages.images, sharp, shown_as)
-        of_stages = {stage: values for (owner, stage), values in scores.items() if owner == index}
-        entries.append(Entry(index, name, of_stages, stages.trace, stages.fallback))
-    return entries
-
-
 @dataclass
 class _Stages:
     """One image at every stage as 8-bit RGB, the steps of its adaptation and, if that went astray, why."""
@@ -111,18 +98,67 @@ class _Stages:
     fallback: str | None = None
 
 
-def _stages(model: ReblurModel, blurry: Tensor) -> list[_Stages]:
+@dataclass
+class _Begun:
+    """An image whose pictures are written, and whose scores may still be computed; `entry` is without them."""
+
+    entry: Entry
+    stages: dict[str, Awaited]
+
+
+def _scored(begun: Iterable[list[_Begun]], ahead: int) -> Iterator[Entry]:
+    """Yield images in order, each with its scores; up to `ahead` of them wait for theirs while the next are begun."""
+    waiting: deque[_Begun] = deque()
+
+    def first() -> Entry:
+        image = waiting.popleft()
+        image.entry.stages = {stage: awaited.result() for stage, awaited in image.stages.items()}
+        return image.entry
+
+    for images in begun:
+        waiting += images
+        while waiting and (len(waiting) > ahead or all(awaited.done() for awaited in waiting[0].stages.values())):
+            yield first()
+    while waiting:
+        yield first()
+
+
+def _begin(
+    model: Deblurrer, dataset: Any, items: dict[int, dict[str, Any]], request: Request, scorer: Scorer
+) -> list[_Begun]:
+    """Deblur images of one size, let them be scored and write their pictures."""
+    found = _stages(model, torch.stack([item["lq"] for item in items.values()]), request)
+    sharps = [to_uint8(item["gt"]) if "gt" in item else None for item in items.values()]
+    awaited = [
+        {
+            # What M_R makes of L is measured by how well it brings back the blur (Table 1).
+            stage: scorer.begin(Measured(image, stages.images[BLURRY] if stage == REBLURRED else sharp))
+            for stage, image in stages.images.items()
+            if stage != BLURRY or request.input_metrics
+        }
+        for stages, sharp in zip(found, sharps, strict=True)
+    ]
+    begun = []
+    for (index, item), stages, sharp, scores in zip(items.items(), found, sharps, awaited, strict=True):
+        name = _name(item, dataset)
+        if request.stem is not None:
+            _write_pictures(request.stem(name), stages.images, sharp, request.comparison)
+        begun.append(_Begun(Entry(index, name, {}, stages.trace, stages.fallback), scores))
+    return begun
+
+
+def _stages(model: Deblurrer, blurry: Tensor, request: Request) -> list[_Stages]:
     """Return the input, M_D's result and, where asked for, the adapted ones and M_R(L), for each image of a batch."""
     adaptation = None
-    if model.tta is None:
+    if not request.adapts:
         results = {BLURRY: blurry, DEBLURRED: model.deblur(blurry)}
     else:
         adaptation = model.adapt(blurry)  # of a single image
         last = len(adaptation.steps) - 1
         results = {BLURRY: blurry, DEBLURRED: adaptation.initial}
-        for number in sorted({*model.opt["val"].get("adapted_steps", ()), last} - {0}):
+        for number in sorted({*request.adapted_steps, last} - {0}):
             results[stage_after(number, last)] = adaptation.image if number == last else adaptation.after(number)
-    if model.opt["val"].get("reblurred"):
+    if request.reblurred:
         results[REBLURRED] = model.reblur(results[DEBLURRED])
     found = [_Stages({stage: to_uint8(images[i]) for stage, images in results.items()}) for i in range(len(blurry))]
     if adaptation is not None:
@@ -144,20 +180,11 @@ def _name(item: dict[str, Any], dataset: Any) -> str:
     return path.relative_to(path.anchor).with_suffix("").as_posix()
 
 
-def _write_pictures(
-    opt: dict[str, Any], dataset: str, name: str, images: dict[str, Image], sharp: Image | None, current_iter: int | str
-) -> None:
-    """Write results in BasicSR's folders; names keep their sequence, so that none overwrites another."""
-    folder = Path(opt["path"]["visualization"])
-    if opt["is_train"]:
-        stem = folder / name / f"{Path(name).name}_{current_iter}"
-    else:
-        suffix = opt["val"].get("suffix")
-        stem = folder / dataset / (f"{name}_{suffix}" if suffix else name)
+def _write_pictures(stem: Path, images: dict[str, Image], sharp: Image | None, side_by_side: bool) -> None:
     for stage in images.keys() - {BLURRY}:
         ending = "" if stage == DEBLURRED else f"_{stage}"
         write_image(stem.with_name(f"{stem.name}{ending}.png"), images[stage])
-    if opt["val"].get("comparison"):
+    if side_by_side:
         panels = images | ({"sharp": sharp} if sharp is not None else {})
         write_image(stem.with_name(f"{stem.name}_comparison.png"), comparison(panels))
 

@@ -20,7 +20,7 @@ from reblur_plugin import checkpoints
 from reblur_plugin.errors import MetricError
 
 Backbone = Literal["alex", "vgg", "squeeze"]
-SMALLEST = 32  # below it the deepest layers of the backbones see nothing
+_SMALLEST = 32  # below it the deepest layers of the backbones see nothing
 _LOGGER = logging.getLogger("basicsr")
 
 
@@ -44,12 +44,26 @@ def reblur_lpips(
     Raises:
         MetricError: if the backbone is unknown or its weights can't be had.
     """
-    if min(img.shape[:2]) - 2 * crop_border < SMALLEST:
+    return lpips_on(torch.device("cpu"), img, img2, crop_border, net, weights)
+
+
+def lpips_on(
+    device: torch.device,
+    img: NDArray[np.uint8],
+    img2: NDArray[np.uint8],
+    crop_border: int = 0,
+    net: str = "alex",
+    weights: str | None = None,
+) -> float:
+    """Return `reblur_lpips`, computed on `device`."""
+    if min(img.shape[:2]) - 2 * crop_border < _SMALLEST:
         _LOGGER.warning("LPIPS: expected at least 32x32 pixels, got %dx%d; left out", *img.shape[1::-1])
         return math.nan
     height, width = img.shape[:2]
     window = np.s_[crop_border : height - crop_border, crop_border : width - crop_border, ::-1]
-    images, sharp = (torch.from_numpy(picture[window].transpose(2, 0, 1)[None].copy()) for picture in (img, img2))
+    images, sharp = (
+        torch.from_numpy(picture[window].transpose(2, 0, 1)[None].copy()).to(device) for picture in (img, img2)
+    )
     return float(distances(images, sharp, net, weights))
 
 

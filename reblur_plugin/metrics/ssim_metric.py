@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-WINDOW = 11  # pixels on a side
+_WINDOW = 11  # pixels on a side
 _LOGGER = logging.getLogger("basicsr")
 
 
@@ -27,7 +27,7 @@ def reblur_ssim(img: NDArray[np.uint8], img2: NDArray[np.uint8], crop_border: in
         better: for BasicSR's record of the best result.
     """
     height, width = img.shape[:2]
-    if min(height, width) - 2 * crop_border < WINDOW:
+    if min(height, width) - 2 * crop_border < _WINDOW:
         _LOGGER.warning("SSIM: expected at least 11x11 pixels, got %dx%d; left out", width, height)
         return math.nan
     window = np.s_[crop_border : height - crop_border, crop_border : width - crop_border]

@@ -29,9 +29,13 @@ from reblur_plugin.core.device import autocast_type, require_compiler
 from reblur_plugin.core.objectives import finest
 from reblur_plugin.core.parts import Plan
 from reblur_plugin.core.updater import Updater
-from reblur_plugin.evaluation.validation import validate
+from reblur_plugin.evaluation import output
+from reblur_plugin.evaluation.request import Request
+from reblur_plugin.evaluation.scores import Scores
+from reblur_plugin.evaluation.scoring import first_set
+from reblur_plugin.evaluation.validation import evaluate
 from reblur_plugin.host import BaseModel, get_root_logger
-from reblur_plugin.models import building, optimisers
+from reblur_plugin.models import best, building, optimisers
 from reblur_plugin.models.criteria import Criteria, ReblurModelError
 from reblur_plugin.models.watch import CollapseWatch, FiniteWatch
 
@@ -233,7 +237,29 @@ class ReblurModel(BaseModel):
 
     def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
         """Score M_D, before and after adaptation, on the data set of a loader; images are shared out to processes."""
-        validate(self, dataloader.dataset, current_iter, tb_logger, save_img)
+        name = dataloader.dataset.opt["name"]
+        request = Request.of(self.opt, name, current_iter if save_img else None)
+        scores = evaluate(self, dataloader.dataset, request, None if self.net_r is None else bare(self.net_r))
+        output.warn_of_unadapted(name, scores)
+        if request.metrics:
+            output.log_means(
+                name, scores, self._keep_best(name, scores, request, current_iter) if self.is_train else {}
+            )
+        output.add_to_curves(name, scores, current_iter, tb_logger)
+        if not self.is_train and request.rank == 0:
+            output.write_tables(name, scores, request.metrics, Path(self.opt["path"]["log"]))
+
+    def _keep_best(self, set_name: str, scores: Scores, request: Request, current_iter: int | str) -> dict[str, Any]:
+        """Return the best means of a data set so far; save the networks where they are the best by `val: best`."""
+        if not hasattr(self, "best_metric_results"):
+            self.best_metric_results: dict[str, Any] = {}
+        found = best.updated(self.best_metric_results.get(set_name, {}), scores, request.metrics, current_iter)
+        self.best_metric_results[set_name] = found
+        chosen = self.opt["val"].get("best")
+        is_best = chosen in found and found[chosen]["iter"] == current_iter and set_name == first_set(self.opt)
+        if is_best and request.rank == 0:
+            self.save_networks("best")
+        return found
 
     def get_current_visuals(self) -> dict[str, Tensor]:
         """Return copies of the last images."""

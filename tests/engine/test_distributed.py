@@ -16,7 +16,7 @@ import yaml
 
 from reblur_plugin import checkpoints
 from reblur_plugin.engine import training
-from reblur_plugin.evaluation.validation import Scores
+from reblur_plugin.evaluation.scores import Scores
 from reblur_plugin.options.reading import OptionError
 
 # The sum over a batch is formed in another order; Adam's first steps carry the sign of small gradients on.

@@ -12,6 +12,7 @@ import multiprocessing
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ from reblur_plugin import checkpoints, cli, host, test, train
 from reblur_plugin.data.pair_dataset import DrawSampler
 from reblur_plugin.engine import resume, run, testing, training
 from reblur_plugin.engine.batches import Batches
-from reblur_plugin.evaluation import validation
+from reblur_plugin.evaluation.request import Request
+from reblur_plugin.evaluation.scores import Scores
+from reblur_plugin.evaluation.scoring import Awaited, Scorer
+from reblur_plugin.evaluation.validation import evaluate
 from reblur_plugin.files import FileError
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options import checks, reading
@@ -141,7 +145,7 @@ class TestSilentWrongResults:
         model = ReblurModel(opt)
         dataset = build_dataset("val", opt["datasets"]["val"])
         for iteration, value in enumerate((14.0, 13.8, 14.2), start=1):
-            monkeypatch.setattr(validation, "scored", lambda *_, value=value: [{"m": value}])
+            monkeypatch.setattr(Scorer, "begin", lambda *_, value=value: Awaited(["m"], {"m": value}))
             model.validation(torch.utils.data.DataLoader(dataset), iteration, None, False)
         assert model.best_metric_results["tiny_val"]["m"]["val"] == best
 
@@ -205,7 +209,7 @@ class TestLostWork:
 
     def test_a_full_disk_at_the_end_of_a_test_is_one_sentence(self, place: Path) -> None:
         (place / "file").write_text("in the folder's place")
-        scores = validation.Scores({"a": {"deblurred": {"psnr": 20.0}}})
+        scores = Scores({"a": {"deblurred": {"psnr": 20.0}}})
         with pytest.raises(FileError, match=r"set\.csv: can't be written \(.+\); free or change the disk"):
             scores.write_csv(place / "file" / "set.csv", ["psnr"])
 
@@ -223,9 +227,9 @@ class TestLostWork:
             assert isinstance(model.net_g, nn.parallel.DistributedDataParallel)
             monkeypatch.setattr(nn.parallel.DistributedDataParallel, "forward", deadlock)
             dataset = build_dataset("val", opt["datasets"]["val"])
-            adapted = validation.validate(model, dataset, 1, None, False)
-            model.tta = None
-            plain = validation.validate(model, dataset, 1, None, False)
+            request = Request.of(model.opt, dataset.opt["name"])
+            adapted = evaluate(model, dataset, request)
+            plain = evaluate(model, dataset, replace(request, adapts=False))
         finally:
             torch.distributed.destroy_process_group()
         assert adapted.stages() == ["deblurred", "adapted", "reblurred"]

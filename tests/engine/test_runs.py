@@ -158,11 +158,11 @@ class TestBest:
     def test_the_best_networks_are_kept_by_the_metric_asked_for(
         self, tmp_path: Path, tiny_options: Options, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from reblur_plugin.models import validation
+        from reblur_plugin.evaluation import scores
 
         values = iter([1.0, 3.0, 2.0])  # of the three validations
-        monkeypatch.setattr(validation.Scores, "mean", lambda *_: next(values))
-        monkeypatch.setattr(validation.Scores, "table", lambda *_: "")
+        monkeypatch.setattr(scores.Scores, "mean", lambda *_: next(values))
+        monkeypatch.setattr(scores.Scores, "table", lambda *_: "")
         tiny_options["train"]["total_iter"] = 3
         tiny_options["logger"]["save_checkpoint_freq"] = 1
         tiny_options["val"] |= {"val_freq": 1, "best": "psnr"}
@@ -175,11 +175,11 @@ class TestBest:
     def test_a_resumed_run_remembers_the_best_value(
         self, tmp_path: Path, tiny_options: Options, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from reblur_plugin.models import validation
+        from reblur_plugin.evaluation import scores
 
         values = iter([3.0, 2.0])
-        monkeypatch.setattr(validation.Scores, "mean", lambda *_: next(values))
-        monkeypatch.setattr(validation.Scores, "table", lambda *_: "")
+        monkeypatch.setattr(scores.Scores, "mean", lambda *_: next(values))
+        monkeypatch.setattr(scores.Scores, "table", lambda *_: "")
         tiny_options["val"] |= {"val_freq": 2, "best": "psnr"}
         training.train(tiny_options, tmp_path)
         tiny_options["train"]["total_iter"] = 4
@@ -249,7 +249,8 @@ class TestTesting:
 
     def test_images_are_shared_out_to_processes_each_once(self, trained: Path, tiny_options: Options) -> None:
         from reblur_plugin.engine import run
-        from reblur_plugin.evaluation.validation import validate
+        from reblur_plugin.evaluation.request import Request
+        from reblur_plugin.evaluation.validation import evaluate
         from reblur_plugin.models.reblur_model import ReblurModel
 
         opt = run.start(test_options(trained, tiny_options), trained, False, "none")
@@ -258,7 +259,7 @@ class TestTesting:
         seen = []
         for rank in (0, 1):
             model.opt |= {"rank": rank, "world_size": 2}
-            seen += list(validate(model, dataset, "x", None, False).images)
+            seen += list(evaluate(model, dataset, Request.of(model.opt, dataset.opt["name"])).images)
         assert sorted(seen) == ["SEQ_A/000000", "SEQ_B/000000"]
 
     def test_photographs_without_a_sharp_partner_get_the_scores_that_need_none(

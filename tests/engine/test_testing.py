@@ -209,6 +209,13 @@ class TestStartingAnew:
         assert self.archived(unfinished) == []
         assert "Going on with the unfinished test" in self.log(unfinished)
 
+    def test_stored_options_say_which_way_metrics_point(self, unfinished: Path) -> None:
+        stored = yaml.safe_load((unfinished / "tiny.yml").read_text())
+        assert stored["val"]["metrics"] == {
+            "psnr": {"type": "calculate_psnr", "crop_border": 0, "better": "higher"},
+            "ssim": {"type": "reblur_ssim", "better": "higher"},
+        }
+
     def test_with_other_options(self, options: Options, tmp_path: Path, unfinished: Path) -> None:
         options["val"]["tta"]["lr"] = 2e-3
         assert testing.test(options, tmp_path)

@@ -1,4 +1,4 @@
-"""Metrics of several pictures: in batches as one by one by their references. The GPU's way runs on the CPU here."""
+"""Scores of pictures are their references' values; what must show before a run does."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ import math
 import warnings
 from typing import Any
 
-import cv2
 import lpips
 import numpy as np
 import pytest
 import torch
 
 import reblur_plugin
+from reblur_plugin.errors import MetricError
 from reblur_plugin.evaluation import scoring
-from reblur_plugin.evaluation.scoring import Pair, scored
-from reblur_plugin.metrics import lpips_metric, on_device
-from reblur_plugin.metrics.niqe_metric import reblur_niqe
+from reblur_plugin.evaluation.scoring import Measured, Scorer, metric_options, try_metrics, with_directions
+from reblur_plugin.metrics import lpips_metric
 
 reblur_plugin.register()
 
 METRICS: dict[str, dict[str, Any]] = {
     "psnr": {"type": "calculate_psnr", "crop_border": 2, "better": "higher"},
-    "ssim": {"type": "reblur_ssim", "crop_border": 3, "better": "higher"},
     "lpips": {"type": "reblur_lpips", "crop_border": 1, "net": "squeeze", "better": "lower"},
+    "ssim": {"type": "reblur_ssim", "crop_border": 3, "better": "higher"},
 }
 
 
 @pytest.fixture
-def pairs(rng: np.random.Generator) -> list[Pair]:
+def pairs(rng: np.random.Generator) -> list[Measured]:
     sharp = rng.integers(0, 256, (3, 40, 52, 3), dtype=np.uint8)
-    return [Pair((image // (2 + i) + 9).astype(np.uint8), image) for i, image in enumerate(sharp)]
+    return [Measured((image // (2 + i) + 9).astype(np.uint8), image) for i, image in enumerate(sharp)]
 
 
 @pytest.fixture(autouse=True)
@@ -45,22 +44,12 @@ def distance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lpips_metric, "load_lpips", lambda net, weights: {"squeeze": network}[net])
 
 
-@pytest.fixture
-def references(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Take the GPU's way; return the metrics that their references compute nevertheless, one entry a picture."""
-    called: list[str] = []
-    reference = scoring.calculate_metric
-
-    def counted(data: dict[str, Any], options: dict[str, Any]) -> Any:
-        called.append(options["type"])
-        return reference(data, options)
-
-    monkeypatch.setattr(scoring, "_is_fast", lambda device: True)
-    monkeypatch.setattr(scoring, "calculate_metric", counted)
-    return called
+def scored(pairs: list[Measured], metrics: dict[str, dict[str, Any]], device: str = "cpu") -> list[dict[str, float]]:
+    with Scorer(metrics, torch.device(device), None, 0) as scorer:
+        return [scorer.begin(measured).result() for measured in pairs]
 
 
-def one_by_one(pairs: list[Pair], metrics: dict[str, dict[str, Any]]) -> list[dict[str, float]]:
+def by_basicsr(pairs: list[Measured], metrics: dict[str, dict[str, Any]]) -> list[dict[str, float]]:
     """Return what BasicSR's call gives for each, BGR as it wants them."""
     from basicsr.metrics import calculate_metric
 
@@ -73,85 +62,128 @@ def one_by_one(pairs: list[Pair], metrics: dict[str, dict[str, Any]]) -> list[di
     ]
 
 
-class TestInBatches:
-    def test_each_picture_has_its_references_values(self, pairs: list[Pair], references: list[str]) -> None:
-        expected = one_by_one(pairs, METRICS)
-        found = scored(pairs, METRICS)
-        assert references == []
-        for values, wanted in zip(found, expected, strict=True):
-            assert values == pytest.approx(wanted, rel=1e-5)
-            assert list(values) == list(METRICS)
+class TestValues:
+    def test_are_those_of_basicsrs_call_in_the_order_of_the_options(self, pairs: list[Measured]) -> None:
+        found, expected = scored(pairs, METRICS), by_basicsr(pairs, METRICS)
+        assert found == expected
+        assert [list(values) for values in found] == [list(METRICS)] * 3
         assert len({round(values[name], 4) for values in found for name in METRICS}) == 9
 
-    @pytest.mark.parametrize(("pixels", "sizes"), [(3 * 40 * 52, [3]), (2 * 40 * 52, [2, 1]), (1, [1, 1, 1])])
-    def test_large_pictures_come_in_smaller_batches(
-        self, pairs: list[Pair], references: list[str], monkeypatch: pytest.MonkeyPatch, pixels: int, sizes: list[int]
+    def test_pictures_too_small_have_nan_and_a_warning(
+        self, pairs: list[Measured], caplog: pytest.LogCaptureFixture
     ) -> None:
-        found = []
-        psnr = on_device.psnr
-        monkeypatch.setattr(on_device, "psnr", lambda *images: (found.append(len(images[0])), psnr(*images))[1])
-        monkeypatch.setattr(on_device, "_AT_ONCE", pixels)
-        (expected, *others), metrics = one_by_one(pairs, METRICS), {"psnr": METRICS["psnr"]}
-        values = scored(pairs, metrics)
-        assert found == sizes
-        assert [value["psnr"] for value in values] == pytest.approx([value["psnr"] for value in (expected, *others)])
-
-    def test_what_only_the_reference_knows_is_left_to_it(self, pairs: list[Pair], references: list[str]) -> None:
-        metrics = {"psnr": METRICS["psnr"] | {"test_y_channel": True}}
-        assert scored(pairs, metrics) == one_by_one(pairs, metrics)
-        assert references == ["calculate_psnr"] * 3
-
-    def test_pictures_of_several_sizes_are_left_to_it(self, pairs: list[Pair], references: list[str]) -> None:
-        mixed = [pairs[0], Pair(pairs[1].image[:-1], pairs[1].reference[:-1])]
-        assert scored(mixed, METRICS) == one_by_one(mixed, METRICS)
-        assert references == ["calculate_psnr"] * 2 + ["reblur_ssim"] * 2 + ["reblur_lpips"] * 2
-
-    def test_pictures_too_small_have_nan_and_the_references_warning(
-        self, pairs: list[Pair], references: list[str], caplog: pytest.LogCaptureFixture
-    ) -> None:
-        small = [Pair(pair.image[:16], pair.reference[:16]) for pair in pairs]
-        for values in scored(small, METRICS):
-            assert math.isnan(values["ssim"])
-            assert math.isnan(values["lpips"])
-        assert references == ["reblur_ssim"] * 3 + ["reblur_lpips"] * 3
+        (values,) = scored([Measured(pairs[0].image[:16], pairs[0].reference[:16])], METRICS)  # type: ignore[index]
+        assert math.isnan(values["ssim"])
+        assert math.isnan(values["lpips"])
         assert "SSIM: expected at least 11x11 pixels" in caplog.text
+        assert "LPIPS: expected at least 32x32 pixels" in caplog.text
 
-    def test_pictures_without_reference_have_the_metrics_that_need_none(
-        self, pairs: list[Pair], references: list[str]
-    ) -> None:
-        alone = [pairs[0], Pair(pairs[1].image, None), pairs[2]]
-        first, second, third = scored(alone, METRICS | {"niqe": {"type": "reblur_niqe"}})
-        assert set(second) == {"niqe"}
-        assert (first["psnr"], third["psnr"]) == pytest.approx(
-            [values["psnr"] for values in one_by_one([pairs[0], pairs[2]], METRICS)]
-        )
-        assert references == ["reblur_niqe"] * 3  # they are smaller than two of its blocks
+    def test_without_reference_there_are_the_metrics_that_need_none(self, pairs: list[Measured]) -> None:
+        (values,) = scored([Measured(pairs[1].image, None)], METRICS | {"niqe": {"type": "reblur_niqe"}})
+        assert set(values) == {"niqe"}
 
-    def test_niqe_needs_no_sharp_images(self, references: list[str], rng: np.random.Generator) -> None:
-        """Pictures with and without reference are one batch; a border is left out."""
-        images = [cv2.blur(rng.integers(0, 256, (100, 200, 3), dtype=np.uint8), (3, 3)) for _ in range(3)]
-        metrics = {"niqe": {"type": "reblur_niqe", "crop_border": 2}}
-        found = scored([Pair(images[0], images[1]), Pair(images[1], None), Pair(images[2], None)], metrics)
-        assert references == []
-        expected = [reblur_niqe(image[..., ::-1], crop_border=2) for image in images]
-        assert [values["niqe"] for values in found] == pytest.approx(expected, abs=1e-4)
-        assert len({round(value, 3) for value in expected}) == 3
+    def test_lpips_is_computed_on_the_device(self, pairs: list[Measured], monkeypatch: pytest.MonkeyPatch) -> None:
+        devices = []
 
-    def test_a_flat_picture_has_nan_and_niqes_warning(
-        self, references: list[str], rng: np.random.Generator, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        textured = rng.integers(0, 256, (96, 192, 3), dtype=np.uint8)
-        pairs = [Pair(textured, None), Pair(np.zeros_like(textured), None)]
-        first, second = scored(pairs, {"niqe": {"type": "reblur_niqe"}})
-        assert first["niqe"] == pytest.approx(reblur_niqe(textured[..., ::-1]))
-        assert math.isnan(second["niqe"])
-        assert references == ["reblur_niqe"] * 2
-        assert "no texture to measure" in caplog.text
+        def distances(images: torch.Tensor, sharp: torch.Tensor, net: str, weights: str | None) -> torch.Tensor:
+            devices.extend((images.device.type, sharp.device.type, net))
+            return torch.tensor([0.5])
+
+        monkeypatch.setattr(lpips_metric, "distances", distances)
+        assert scored(pairs[:1], {"lpips": METRICS["lpips"]}, "meta") == [{"lpips": 0.5}]
+        assert devices == ["meta", "meta", "squeeze"]
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+    def test_lpips_of_a_gpu_is_that_of_the_cpu(self, pairs: list[Measured]) -> None:
+        metrics = {"lpips": METRICS["lpips"]}
+        for found, expected in zip(scored(pairs, metrics, "cuda"), by_basicsr(pairs, metrics), strict=True):
+            assert found["lpips"] == pytest.approx(expected["lpips"], rel=1e-5)
 
 
-def test_gpus_are_what_is_fast() -> None:
-    assert [scoring._is_fast(torch.device(name)) for name in ("cuda", "cuda:1", "cpu")] == [True, True, False]
+class TestDirections:
+    def test_known_metrics_have_theirs_and_the_options_stay(self) -> None:
+        val = {"metrics": {"a": {"type": "reblur_niqe"}, "b": {"better": "lower", "type": "x"}, "c": {"type": "x"}}}
+        found = metric_options({"val": val})
+        assert {name: options["better"] for name, options in found.items()} == {
+            "a": "lower",
+            "b": "lower",
+            "c": "higher",
+        }
+        assert val["metrics"]["a"] == {"type": "reblur_niqe"}
+        assert list(found["b"]) == ["better", "type"]
+
+    def test_stored_options_have_them(self) -> None:
+        options = {"name": "x", "val": {"val_freq": 5, "metrics": {"n": {"type": "reblur_niqe", "crop_border": 4}}}}
+        metrics = {"n": {"type": "reblur_niqe", "crop_border": 4, "better": "lower"}}
+        assert with_directions(options) == {"name": "x", "val": {"val_freq": 5, "metrics": metrics}}
+        for without in ({"name": "x"}, {"val": {}}, {"val": {"val_freq": 5}}):
+            assert with_directions(without) is without
 
 
-def test_on_a_cpu_the_references_compute(pairs: list[Pair]) -> None:
-    assert scored(pairs, METRICS, torch.device("cpu")) == one_by_one(pairs, METRICS)
+class Images(list[dict[str, Any]]):
+    """Stands in for a data set of one grey image."""
+
+    def __init__(self, name: str, with_sharp: bool = True) -> None:
+        sharp = {"gt": torch.full((3, 16, 24), 0.8)} if with_sharp else {}
+        super().__init__([{"lq_path": "0.png", "lq": torch.full((3, 16, 24), 0.2), **sharp}])
+        self.opt = {"name": name}
+
+
+class TestTrial:
+    @pytest.fixture
+    def train(self) -> dict[str, Any]:
+        return {
+            "is_train": True,
+            "datasets": {name: {"name": name, "phase": "val"} for name in ("first", "second")},
+            "val": {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}},
+        }
+
+    def test_a_first_set_without_sharp_images_cant_choose_by_psnr(self, train: dict[str, Any]) -> None:
+        train["val"]["best"] = "psnr"
+        with pytest.raises(MetricError, match="val: best: psnr needs sharp images, and first, the first validation"):
+            try_metrics(Images("first", with_sharp=False), train)
+        try_metrics(Images("second", with_sharp=False), train)
+        train["val"] |= {"best": "niqe", "metrics": {"niqe": {"type": "reblur_niqe"}}}
+        try_metrics(Images("first", with_sharp=False), train)
+
+    def test_options_stay_as_they_are(self, train: dict[str, Any]) -> None:
+        try_metrics(Images("first"), train)
+        assert train["val"]["metrics"] == {"psnr": {"type": "calculate_psnr", "crop_border": 0}}
+
+
+class TestWhoComputes:
+    """References go to the workers, everything else stays."""
+
+    def test_lpips_and_the_metrics_of_users_stay(self, pairs: list[Measured], monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = []
+
+        class Workers:
+            def __init__(self, count: int) -> None:
+                asked.append(count)
+
+            def submit(self, image: Any, reference: Any, metrics: Any) -> Any:
+                asked.append(sorted(metrics))
+                return _future({"psnr": 1.0, "ssim": 2.0})
+
+            def close(self) -> None:
+                asked.append("closed")
+
+        monkeypatch.setattr(scoring, "Workers", Workers)
+        with Scorer(METRICS, torch.device("cpu"), None, 3) as scorer:
+            assert scorer.ahead == 6
+            values = scorer.begin(pairs[0]).result()
+        assert values == {"psnr": 1.0, "lpips": by_basicsr(pairs[:1], METRICS)[0]["lpips"], "ssim": 2.0}
+        assert asked == [3, ["psnr", "ssim"], "closed"]
+
+    def test_without_references_there_are_no_workers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(scoring, "Workers")
+        with Scorer({"lpips": METRICS["lpips"]}, torch.device("cpu"), None, 3) as scorer:
+            assert scorer.ahead == 0
+
+
+def _future(values: dict[str, float]) -> Any:
+    from concurrent.futures import Future
+
+    future: Future[Any] = Future()
+    future.set_result((values, []))
+    return future

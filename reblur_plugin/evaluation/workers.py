@@ -1,0 +1,144 @@
+"""Processes that compute PSNR, SSIM and NIQE by their references while a GPU deblurs the next image.
+
+Not `multiprocessing`: it would run a user's training script once more in each process, and it leaves processes behind
+when this one is killed. Such a process ends when its connection does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reblur_plugin.errors import MetricError
+from reblur_plugin.host import registry
+from reblur_plugin.metrics.niqe_metric import reblur_niqe
+from reblur_plugin.metrics.ssim_metric import reblur_ssim
+
+Picture = NDArray[np.uint8]
+Answer = tuple[dict[str, float], list[tuple[int, str]]]  # values by name; levels and messages of the log
+_OURS = {"reblur_ssim": reblur_ssim, "reblur_niqe": reblur_niqe}
+REFERENCES = {"calculate_psnr", "calculate_ssim", "calculate_niqe", *_OURS}
+_MOST = 4  # PSNR, SSIM and NIQE of 1280x720 pixels take .8 s of a core: together five images a second
+_FEW = 8  # images that this process has scored before another one has imported what it needs
+_LOGGER = logging.getLogger("basicsr")
+
+
+def workers_for(device: torch.device, images: int) -> int:
+    """Return how many processes pay: none on a CPU, whose cores M_D uses itself, and none for a few images."""
+    return 0 if device.type == "cpu" or images < _FEW else min(_MOST, os.cpu_count() or 1)
+
+
+def as_basicsr_takes(image: Picture, reference: Picture | None) -> dict[str, Any]:
+    """Return RGB pictures as BasicSR's metrics take them: BGR."""
+    pictures = {"img": image, "img2": reference}
+    return {key: picture[..., ::-1] for key, picture in pictures.items() if picture is not None}
+
+
+class Workers:
+    """So many processes, each with a thread here that asks it and waits."""
+
+    def __init__(self, count: int) -> None:
+        self._started: list[tuple[subprocess.Popen[bytes], Connection]] = []
+        self._idle: SimpleQueue[Connection] = SimpleQueue()
+        self._threads = ThreadPoolExecutor(count)
+        for _ in range(count):
+            ours, theirs = Pipe()
+            self._started.append((_start(theirs), ours))
+            theirs.close()
+            self._idle.put(ours)
+
+    def submit(self, image: Picture, reference: Picture | None, metrics: dict[str, dict[str, Any]]) -> Future[Answer]:
+        """Let a process compute metrics of `REFERENCES`, of RGB pictures `(H, W, 3)`."""
+        return self._threads.submit(self._ask, image, reference, metrics)
+
+    def _ask(self, *request: Any) -> Answer:
+        connection = self._idle.get()
+        try:
+            connection.send(request)
+            answer = connection.recv()
+        except (EOFError, OSError) as error:
+            raise MetricError(
+                "val: metrics: expected scores from a worker process, which has died (killed, or out of memory?); "
+                "free memory and start again"
+            ) from error
+        finally:
+            self._idle.put(connection)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """End the processes at once, whatever they are doing."""
+        for process, _ in self._started:
+            process.kill()
+        self._threads.shutdown(cancel_futures=True)
+        for process, connection in self._started:
+            process.wait()
+            connection.close()
+
+
+def _start(connection: Connection) -> subprocess.Popen[bytes]:
+    """Start `serve` with this process's search path.
+
+    Signals stay blocked in it: they reach all processes of a job, and the first one alone decides what they mean.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "reblur_plugin.evaluation.workers", str(connection.fileno())],
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            pass_fds=[connection.fileno()],
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Heard(logging.Handler):
+    """Keeps what is logged, for the other process to log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[int, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append((record.levelno, record.getMessage()))
+
+
+def serve(connection: Connection) -> None:
+    """Answer requests until the other side is gone."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            connection.send(_answer(*connection.recv()))
+
+
+def _answer(image: Picture, reference: Picture | None, metrics: dict[str, dict[str, Any]]) -> Answer | Exception:
+    heard, values = _Heard(), {}
+    _LOGGER.addHandler(heard)
+    try:
+        for name, options in metrics.items():
+            function = _OURS.get(options["type"]) or registry.METRIC_REGISTRY.get(options["type"])
+            given = {key: value for key, value in options.items() if key != "type"}
+            values[name] = float(function(**as_basicsr_takes(image, reference), **given))
+        return values, heard.lines
+    except Exception as error:
+        return error
+    finally:
+        _LOGGER.removeHandler(heard)
+
+
+if __name__ == "__main__":
+    serve(Connection(int(sys.argv[1])))

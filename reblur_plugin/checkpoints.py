@@ -264,8 +264,10 @@ def _take_up(opt: Options, path: Path) -> dict[str, Any]:
     return state
 
 
-def forget(states: Path, models: Path, keep: int) -> None:
-    """Delete all but the newest `keep` numbered training states and the networks that belong to the others."""
+def forget(states: Path, models: Path, keep: int | None) -> None:
+    """Delete all but the newest `keep` (None: all) training states and the networks that belong to the others."""
+    if not keep:
+        return
     numbers = sorted(int(path.stem) for path in states.glob("*.state") if path.stem.isdigit())
     for number in numbers[:-keep]:
         (states / f"{number}.state").unlink()  # the state first: without it nobody looks for the networks

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -76,6 +76,16 @@ def require_compiler() -> None:
         raise DeviceError(
             f"train: compile: expected a C++ compiler, found no {compiler[0]}; install it, or leave the key out"
         )
+
+
+@contextmanager
+def as_written(is_compiled: bool) -> Iterator[None]:
+    """Run compiled networks as they are written: photographs come in sizes that aren't worth a translation each."""
+    if not is_compiled:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def give_back() -> None:

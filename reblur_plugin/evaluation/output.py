@@ -14,21 +14,19 @@ from reblur_plugin.host import get_root_logger
 _SHOWN = 5  # images that stay unadapted are named up to this number
 
 
-def warn_of_unadapted(dataset: str, scores: Scores) -> None:
-    """Name the images whose adaptation went astray."""
+def log_means(dataset: str, scores: Scores, best: dict[str, Any], metrics: Iterable[str]) -> None:
+    """Log images whose adaptation went astray and, of `metrics`, the means and the best ones with their iterations."""
     logger = get_root_logger()
     for name, reason in list(scores.fallbacks.items())[:_SHOWN]:
         logger.warning(f"{dataset}: {name} stays unadapted: {reason}")
     if len(scores.fallbacks) > _SHOWN:
         logger.warning(f"{dataset}: {len(scores.fallbacks)} images stay unadapted")
-
-
-def log_means(dataset: str, scores: Scores, best: dict[str, Any]) -> None:
-    """Log the table of means, and the best ones so far with their iterations."""
+    if not list(metrics):
+        return
     bests = ", ".join(f"{metric} {value['val']:.4f} @ {value['iter']}" for metric, value in best.items())
     kind = f", blur kind {scores.blur_kind}" if scores.blur_kind else ""
     note = f"\nBest: {bests}" if bests else ""
-    get_root_logger().info(f"{dataset}, {len(scores.images)} images{kind}\n{scores.table()}{note}")
+    logger.info(f"{dataset}, {len(scores.images)} images{kind}\n{scores.table()}{note}")
 
 
 def add_to_curves(dataset: str, scores: Scores, current_iter: int | str, tb_logger: Any) -> None:

@@ -52,6 +52,14 @@ def average(net_g: nn.Module, opt: dict[str, Any]) -> nn.Module:
     return averaged
 
 
+@torch.no_grad()
+def move_average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move averaged weights towards those of `network`; buffers are copied."""
+    torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - decay)  # at once, hence private
+    for mean, buffer in zip(averaged.buffers(), network.buffers(), strict=True):
+        mean.copy_(buffer)
+
+
 def parallel(network: nn.Module, device: torch.device, find_unused_parameters: bool) -> nn.Module:
     """Return a network on `device` whose gradients are averaged over the processes, if it has any to train."""
     if not any(parameter.requires_grad for parameter in network.parameters()):

@@ -14,8 +14,7 @@ Without `network_r` M_D is trained by L_1 (and VGG, Adv) alone. All networks hav
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from reblur_plugin import checkpoints
 from reblur_plugin.core.adapt import Adaptation, AdaptConfig, Adapter
 from reblur_plugin.core.borrow import bare, eval_mode
-from reblur_plugin.core.device import autocast_type, require_compiler
+from reblur_plugin.core.device import as_written, autocast_type, require_compiler
 from reblur_plugin.core.objectives import finest
 from reblur_plugin.core.parts import Plan
 from reblur_plugin.core.updater import Updater
@@ -58,6 +57,7 @@ class ReblurModel(BaseModel):
         self.updaters: dict[str, Updater] = {}
         self.log_dict: dict[str, Tensor] = {}
         self.gt: Any = None
+        self.best_metric_results: dict[str, Any] = {}  # by data set
         self.iteration = 0
         self.is_compiled = False
         if self.is_train:
@@ -116,11 +116,9 @@ class ReblurModel(BaseModel):
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch: `lq` and, where there is one, `gt`."""
-        self.lq = self._to_device(data["lq"])
-        self.gt = self._to_device(data["gt"]) if "gt" in data else None
-
-    def _to_device(self, images: Tensor) -> Tensor:
-        return images.to(self.device, non_blocking=True, memory_format=self.memory_format)
+        keys = [key for key in ("lq", "gt") if key in data]
+        moved = {key: data[key].to(self.device, non_blocking=True, memory_format=self.memory_format) for key in keys}
+        self.lq, self.gt = moved["lq"], moved.get("gt")
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Set each network's learning rate for this iteration."""
@@ -138,13 +136,9 @@ class ReblurModel(BaseModel):
         if self.ema_decay > 0:
             self.model_ema(self.ema_decay)
 
-    @torch.no_grad()
     def model_ema(self, decay: float = 0.999) -> None:
         """Move the averaged M_D towards M_D; buffers are copied."""
-        network = bare(self.net_g)
-        torch._foreach_lerp_(list(self.net_g_ema.parameters()), list(network.parameters()), 1 - decay)
-        for averaged, buffer in zip(self.net_g_ema.buffers(), network.buffers(), strict=True):
-            averaged.copy_(buffer)
+        building.move_average(self.net_g_ema, bare(self.net_g), decay)
 
     def get_current_log(self) -> dict[str, float]:
         """Return this iteration's losses (means over the processes), rho, and all learning rates.
@@ -168,12 +162,7 @@ class ReblurModel(BaseModel):
             ReblurError: with the iteration where it began.
         """
         if self.amp_dtype is not torch.float16:  # fp16 leaves such a step out by itself
-            first = self.finite.first()
-            if first is not None:
-                raise ReblurModelError(
-                    f"loss: expected finite numbers, got nan or infinity since iteration {first}; "
-                    "use a smaller lr or grad_clip"
-                )
+            self.finite.check()
         for updater in self.updaters.values():
             updater.check()
 
@@ -189,7 +178,7 @@ class ReblurModel(BaseModel):
     def deblur(self, blurry: Tensor) -> Tensor:
         """Return L = M_D(B) in eval mode, `(B, 3, H, W)`, unclamped."""
         network = self.tested_net
-        with torch.no_grad(), self._uncompiled(), eval_mode(network):
+        with torch.no_grad(), as_written(self.is_compiled), eval_mode(network):
             deblurred = finest(network(blurry.to(self.device)))
         if deblurred.shape != blurry.shape:
             raise ReblurModelError(
@@ -203,12 +192,12 @@ class ReblurModel(BaseModel):
         if self.net_r is None:
             raise ReblurModelError("val: reblurred: needs M_R; add network_r")
         network = bare(self.net_r)
-        with torch.no_grad(), self._uncompiled(), eval_mode(network):
+        with torch.no_grad(), as_written(self.is_compiled), eval_mode(network):
             return network(deblurred)
 
     def adapt(self, blurry: Tensor) -> Adaptation:
         """Return Algorithm 1's result by the choices of `val: tta`."""
-        with self._uncompiled():
+        with as_written(self.is_compiled):
             return self.adapter(blurry.to(self.device))
 
     def plan(self, blurry: Tensor) -> Plan | None:
@@ -219,17 +208,8 @@ class ReblurModel(BaseModel):
         """
         if self.tta is None or self.tta.max_memory is None:
             return None
-        with self._uncompiled():
+        with as_written(self.is_compiled):
             return self.adapter.plan(blurry.to(self.device))
-
-    @contextmanager
-    def _uncompiled(self) -> Iterator[None]:
-        """Run validation as it is written: photographs come in sizes that aren't worth a translation each."""
-        if not self.is_compiled:
-            yield
-            return
-        with torch.compiler.set_stance("force_eager"):
-            yield
 
     def test(self) -> None:
         """Deblur the fed batch: BasicSR's call; the result is `self.output`."""
@@ -240,19 +220,14 @@ class ReblurModel(BaseModel):
         name = dataloader.dataset.opt["name"]
         request = Request.of(self.opt, name, current_iter if save_img else None)
         scores = evaluate(self, dataloader.dataset, request, None if self.net_r is None else bare(self.net_r))
-        output.warn_of_unadapted(name, scores)
-        if request.metrics:
-            output.log_means(
-                name, scores, self._keep_best(name, scores, request, current_iter) if self.is_train else {}
-            )
+        found = self._keep_best(name, scores, request, current_iter) if self.is_train and request.metrics else {}
+        output.log_means(name, scores, found, request.metrics)
         output.add_to_curves(name, scores, current_iter, tb_logger)
         if not self.is_train and request.rank == 0:
             output.write_tables(name, scores, request.metrics, Path(self.opt["path"]["log"]))
 
     def _keep_best(self, set_name: str, scores: Scores, request: Request, current_iter: int | str) -> dict[str, Any]:
         """Return the best means of a data set so far; save the networks where they are the best by `val: best`."""
-        if not hasattr(self, "best_metric_results"):
-            self.best_metric_results: dict[str, Any] = {}
         found = best.updated(self.best_metric_results.get(set_name, {}), scores, request.metrics, current_iter)
         self.best_metric_results[set_name] = found
         chosen = self.opt["val"].get("best")
@@ -280,11 +255,9 @@ class ReblurModel(BaseModel):
     def save_networks(self, name: int | str) -> None:
         """Write net_g_NAME.pth, net_r_NAME.pth, ..., but a frozen M_D."""
         averaged = [self.net_g_ema] if hasattr(self, "net_g_ema") else []
-        if "g" in self.updaters:
-            self.save_network([self.net_g, *averaged], "net_g", name, ["params", "params_ema"][: 1 + len(averaged)])
-        for label, network in (("r", self.net_r), ("d", self.net_d)):
-            if network is not None:
-                self.save_network(network, f"net_{label}", name)
+        for label, updater in self.updaters.items():
+            networks = [updater.network, *(averaged if label == "g" else [])]
+            self.save_network(networks, f"net_{label}", name, ["params", "params_ema"][: len(networks)])
 
     def save_network(
         self, net: nn.Module | Sequence[nn.Module], net_label: str, current_iter: int | str, param_key: Any = "params"
@@ -300,13 +273,10 @@ class ReblurModel(BaseModel):
         """Write all that a resumed run needs, after the networks that belong to it; forget states beyond those kept."""
         if current_iter == -1 or self.opt["rank"] != 0:
             return
-        best = getattr(self, "best_metric_results", {})
-        state = checkpoints.training_state(self.opt, epoch, current_iter, self.updaters, best)
+        state = checkpoints.training_state(self.opt, epoch, current_iter, self.updaters, self.best_metric_results)
         states = Path(self.opt["path"]["training_states"])
         checkpoints.save(state, states / f"{current_iter}.state")
-        keep = self.opt.get("logger", {}).get("keep_checkpoints")
-        if keep:
-            checkpoints.forget(states, Path(self.opt["path"]["models"]), keep)
+        checkpoints.forget(states, Path(self.opt["path"]["models"]), self.opt.get("logger", {}).get("keep_checkpoints"))
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Take up a training state; where the options differ from it they hold, and the log says so.
@@ -327,5 +297,4 @@ class ReblurModel(BaseModel):
                     f"optim_{label}: {key}: {own} in the options, {old} in the saved state; the options hold"
                 )
             updater.lr = self.rates[label](self.iteration)
-        if resume_state["best"]:
-            self.best_metric_results = resume_state["best"]
+        self.best_metric_results = resume_state["best"]

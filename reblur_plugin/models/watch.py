@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from reblur_plugin.errors import ReblurError
+
 _WINDOW = 500  # iterations that rho must stay at 1; a fresh M_R with a global skip is the identity for some hundred
 _TOLERANCE = 0.01
 
@@ -50,6 +52,19 @@ class FiniteWatch:
         if losses:
             bad = ~torch.stack(list(losses.values())).isfinite().all() & (self._first < 0)
             self._first = torch.where(bad, iteration, self._first)
+
+    def check(self) -> None:
+        """Stop a training whose losses are no numbers any more.
+
+        Raises:
+            ReblurError: with the iteration where it began.
+        """
+        first = self.first()
+        if first is not None:
+            raise ReblurError(
+                f"loss: expected finite numbers, got nan or infinity since iteration {first}; "
+                "use a smaller lr or grad_clip"
+            )
 
     def first(self) -> int | None:
         """Return that iteration, or None while all is well. Reads the device."""

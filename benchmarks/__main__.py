@@ -1,6 +1,6 @@
 """`python -m benchmarks {step,tta,data,metrics}`: time and memory beside the plain form, in one run.
 
-Each command is a module of this folder with `run(arguments) -> Report`; torch is imported by that module, after the
+Each command is a module of this folder with `run(arguments) -> Results`; torch is imported by that module, after the
 arguments have been checked.
 """
 

@@ -1,4 +1,4 @@
-"""`bench metrics`: what the metrics of validation cost beside deblurring the image that they score."""
+"""The command `metrics`: what the metrics of validation cost beside deblurring the image that they score."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import measure
-from benchmarks.report import Case, Report, Row
+from benchmarks.report import Case, Results, Row
 from reblur_plugin.archs.complexity import count_macs
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.core.device import device_named
@@ -28,7 +28,7 @@ _NOTES = [
 ]
 
 
-def run(arguments: argparse.Namespace) -> Report:
+def run(arguments: argparse.Namespace) -> Results:
     """Measure one image of the paper's size."""
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> Report:
     rows[0].flops = 2.0 * count_macs(network, height, width)
     rate = measure.matmul_rate(device, torch.float32)
     case = Case("one image", rows[0].name, rows, {"width": width, "height": height}, rate)
-    return Report("metrics of validation", measure.machine(device), [case], _NOTES)
+    return Results("metrics of validation", measure.machine(device), [case], _NOTES)
 
 
 def _images(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

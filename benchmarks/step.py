@@ -1,4 +1,4 @@
-"""`bench step`: ReblurModel's iteration beside the plain one, for all networks, layouts and precisions."""
+"""The command `step`: ReblurModel's iteration beside the plain one, over networks, layouts and precisions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from benchmarks import measure
 from benchmarks.flops import count_flops
 from benchmarks.plain import PlainStep
-from benchmarks.report import Case, Report, Row, Spread
+from benchmarks.report import Case, Results, Row, Spread
 from reblur_plugin import host, registration
 from reblur_plugin.core.device import device_named, has_fast_bf16
 from reblur_plugin.host import build_network, get_root_logger
@@ -69,7 +69,7 @@ class Work:
     device: str
 
 
-def run(arguments: argparse.Namespace) -> Report:
+def run(arguments: argparse.Namespace) -> Results:
     """Measure one case for each network."""
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> Report:
     for network in arguments.networks or _NETWORKS:
         work = Work(network, *_sizes(arguments, network, device), str(device))
         cases += _cases(work, arguments, device)
-    return Report("training step", measure.machine(device), cases, _NOTES)
+    return Results("training step", measure.machine(device), cases, _NOTES)
 
 
 def _sizes(arguments: argparse.Namespace, network: str, device: torch.device) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""`bench tta`: adaptation beside Algorithm 1 with nothing saved, for all networks, layouts, precisions and plans."""
+"""The command `tta`: adaptation beside Algorithm 1 with nothing saved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks import measure
 from benchmarks.flops import count_flops
-from benchmarks.report import Case, Report, Row
+from benchmarks.report import Case, Results, Row
 from reblur_plugin.archs.dmphn_arch import DHN
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
@@ -72,7 +72,7 @@ class Work:
     device: str
 
 
-def run(arguments: argparse.Namespace) -> Report:
+def run(arguments: argparse.Namespace) -> Results:
     """Measure a case for each network and size."""
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> Report:
     names = arguments.networks or _NETWORKS
     works = [Work(name, width, height, steps, str(device)) for width, height in sizes for name in names]
     cases = [_case(work, arguments, device) for work in works]
-    return Report("adaptation to one photograph", measure.machine(device), cases, _NOTES)
+    return Results("adaptation to one photograph", measure.machine(device), cases, _NOTES)
 
 
 def _forms(device: torch.device) -> list[Form]:

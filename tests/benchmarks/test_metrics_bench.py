@@ -1,4 +1,4 @@
-"""`bench metrics` scores one picture by every metric and by both ways to SSIM and PSNR."""
+"""The command `metrics` scores one picture by every metric and by both ways to SSIM and PSNR."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md say what the files in docs/benchmarks hold."""
+"""The tables of benchmarks/README.md say what the files in benchmarks/results hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.report import Case, Report
+from benchmarks.report import Case, Results
 
 NETWORKS = ("U-Net", "DHN", "SRN")
 
@@ -18,7 +18,7 @@ def _table(text: str) -> dict[str, list[str]]:
     return {re.split(r"[(:]", cells[0])[0].strip(): cells for cells in lines}
 
 
-def _case(report: Report, network: str, form: str) -> Case:
+def _case(report: Results, network: str, form: str) -> Case:
     """Return the case in which a form stands beside the plain one in float32."""
     return next(
         case
@@ -29,8 +29,8 @@ def _case(report: Report, network: str, form: str) -> Case:
 
 @pytest.mark.parametrize(("part", "file", "count"), [(0, "cpu1_step.json", 15), (1, "cpu1_step_128.json", 6)])
 def test_time_ratios_of_the_step_are_those_measured(root: Path, part: int, file: str, count: int) -> None:
-    report = Report.from_json((root / "docs" / "benchmarks" / file).read_text())
-    page = (root / "docs" / "performance.md").read_text().partition("## Adaptation")[0].split("On 1 x 128 x 128")[part]
+    report = Results.from_json((root / "benchmarks" / "results" / file).read_text())
+    page = (root / "benchmarks" / "README.md").read_text().partition("## Adaptation")[0].split("On 1 x 128 x 128")[part]
     rows = _table(page)
     assert len(rows) == count
     for name, cells in rows.items():
@@ -40,17 +40,17 @@ def test_time_ratios_of_the_step_are_those_measured(root: Path, part: int, file:
 
 
 def test_memory_of_the_step_is_that_measured(root: Path) -> None:
-    report = Report.from_json((root / "docs" / "benchmarks" / "cpu1_step_memory.json").read_text())
-    page = (root / "docs" / "performance.md").read_text().partition("## Adaptation")[0].split("On 1 x 128 x 128")[0]
+    report = Results.from_json((root / "benchmarks" / "results" / "cpu1_step_memory.json").read_text())
+    page = (root / "benchmarks" / "README.md").read_text().partition("## Adaptation")[0].split("On 1 x 128 x 128")[0]
     for name, cells in _table(page).items():
         found = [_case(report, network, name).memory_ratio(name) for network in NETWORKS]
         assert [float(cell) for cell in cells[7:]] == pytest.approx(found, abs=5.1e-3), name
 
 
 def test_ratios_of_the_fused_optimiser_are_those_measured(root: Path) -> None:
-    report = Report.from_json((root / "docs" / "benchmarks" / "cpu1_tta_160x96.json").read_text())
+    report = Results.from_json((root / "benchmarks" / "results" / "cpu1_tta_160x96.json").read_text())
     (case,) = report.cases
-    page = (root / "docs" / "performance.md").read_text().partition("\n160x96, N = ")[2]
+    page = (root / "benchmarks" / "README.md").read_text().partition("\n160x96, N = ")[2]
     rows = _table(page.partition("\n\n")[2].partition("\n\n")[0])
     assert set(rows) == {row.name for row in case.rows}
     for name, (_, operations, difference, time) in rows.items():
@@ -61,9 +61,9 @@ def test_ratios_of_the_fused_optimiser_are_those_measured(root: Path) -> None:
 
 @pytest.mark.parametrize(("size", "count"), [("640x360", 10), ("1280x720", 4)])
 def test_ratios_of_adaptation_are_those_measured(root: Path, size: str, count: int) -> None:
-    report = Report.from_json((root / "docs" / "benchmarks" / f"cpu1_tta_{size}.json").read_text())
+    report = Results.from_json((root / "benchmarks" / "results" / f"cpu1_tta_{size}.json").read_text())
     cases = {name: next((case for case in report.cases if case.name.startswith(name)), None) for name in NETWORKS}
-    page = (root / "docs" / "performance.md").read_text().partition(f"\n{size}, N = ")[2]
+    page = (root / "benchmarks" / "README.md").read_text().partition(f"\n{size}, N = ")[2]
     rows = _table(page.partition("\n\n")[2].partition("\n\n")[0])
     assert len(rows) == count
     for name, cells in rows.items():

@@ -1,4 +1,4 @@
-"""The plain step by hand, operations by the layers' sizes, and what `bench step` reports of a small run."""
+"""The plain step by hand, operations by the layers' sizes, and what the command `step` reports of a small run."""
 
 from __future__ import annotations
 

@@ -18,7 +18,6 @@ from reblur_plugin.archs.complexity import count_macs
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.core.device import device_named
 from reblur_plugin.host import registry
-from reblur_plugin.metrics import niqe_on_device, on_device
 from reblur_plugin.metrics.niqe_metric import reblur_niqe
 from reblur_plugin.metrics.ssim_metric import reblur_ssim
 
@@ -36,29 +35,23 @@ def run(arguments: argparse.Namespace) -> Results:
     height, width = (192, 320) if arguments.quick else (720, 1280)
     sharp, blurry = _images(height, width)
     network = ResUNet().eval().to(device)
-    image = torch.from_numpy(blurry.transpose(2, 0, 1)[None] / np.float32(255)).to(device)
+    image = _tensor(blurry).to(device) / 255
     distance = _lpips().to(device)
 
     @torch.no_grad()
     def deblur() -> NDArray[np.uint8]:
         return (network(image).clamp(0, 1) * 255).round().byte().cpu().numpy()
 
-    def loaded() -> list[torch.Tensor]:
-        return [on_device.batch([picture], device) for picture in (blurry, sharp)]
-
     @torch.no_grad()
     def score_lpips() -> float:
-        return float(distance(*(pictures.float() / 127.5 - 1 for pictures in loaded())))
+        return float(distance(*(_tensor(picture).to(device) / 127.5 - 1 for picture in (blurry, sharp))))
 
     forms = {
         "deblurring by the U-Net": deblur,
         "PSNR by BasicSR": lambda: registry.METRIC_REGISTRY.get("calculate_psnr")(blurry, sharp, crop_border=0),
-        "PSNR on the device": lambda: on_device.psnr(*loaded()).item(),
         "SSIM by scikit-image": lambda: reblur_ssim(blurry, sharp),
-        "SSIM on the device": lambda: on_device.ssim(*loaded()).item(),
         "LPIPS (AlexNet)": score_lpips,
         "NIQE by BasicSR": lambda: reblur_niqe(blurry),
-        "NIQE on the device": lambda: niqe_on_device.niqe(on_device.batch([blurry[..., ::-1]], device)).item(),
     }
     seconds = measure.interleaved(forms, arguments.repeats, device)
     rows = [Row(name, times) for name, times in seconds.items()]
@@ -72,6 +65,10 @@ def _images(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint
     """Return noise and a shifted mean of it: what is in them changes no time."""
     sharp = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return sharp, (sharp // 2 + np.roll(sharp, 1, axis=1) // 2).astype(np.uint8)
+
+
+def _tensor(picture: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(picture.transpose(2, 0, 1)[None]).float()
 
 
 def _lpips() -> torch.nn.Module:

@@ -1,4 +1,4 @@
-"""The command `metrics` scores one picture by every metric and by both ways to SSIM and PSNR."""
+"""The command `metrics` scores one picture by every metric of validation."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ def test_every_metric_is_timed_beside_deblurring(monkeypatch: pytest.MonkeyPatch
     (case,) = metrics.run(parse(["metrics", "--quick", "--device", "cpu", "--repeats", "2"])).cases
     assert case.reference == "deblurring by the U-Net" == case.rows[0].name
     assert case.rows[0].flops == pytest.approx(2 * 463.25e9 * (192 * 320) / (720 * 1280), rel=1e-4)  # D1's count
-    assert values["PSNR on the device"] == pytest.approx(values["PSNR by BasicSR"], rel=1e-10)
-    assert values["SSIM on the device"] == pytest.approx(values["SSIM by scikit-image"], rel=1e-10)
-    assert values["NIQE on the device"] == pytest.approx(values["NIQE by BasicSR"], rel=1e-5)
-    assert "LPIPS (AlexNet)" in values
+    assert list(values)[1:] == ["PSNR by BasicSR", "SSIM by scikit-image", "LPIPS (AlexNet)", "NIQE by BasicSR"]
+    assert all(isinstance(values[name], float) for name in list(values)[1:])
     assert values[case.reference].shape == (1, 3, 192, 320)

@@ -98,7 +98,7 @@ def _forms(arguments: argparse.Namespace, device: torch.device) -> list[StepForm
             if plain == forms[0]:
                 forms += [replace(plain, extras=("held",)), replace(plain, extras=("held", "idle"))]
             forms.append(ours)
-            if on_gpu or not channels_last:  # PyTorch's fused Adam is for contiguous weights on a CPU
+            if on_gpu or not channels_last:  # else training refuses it
                 forms.append(replace(ours, extras=("fused",)))
         if arguments.compile or on_gpu:
             forms.append(replace(ours, extras=("compile",)))

@@ -22,10 +22,10 @@ from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.archs.srn_arch import SRN
 from reblur_plugin.core.adapt import AdaptConfig, adapt
+from reblur_plugin.core.budget import Costs
 from reblur_plugin.core.device import device_named, has_fast_bf16
-from reblur_plugin.core.memory import Costs
 from reblur_plugin.core.objectives import finest
-from reblur_plugin.core.plan import Plan
+from reblur_plugin.core.parts import Plan
 
 _NETWORKS: dict[str, Callable[[], nn.Module]] = {"U-Net": ResUNet, "DHN": DHN, "SRN": SRN}
 _LR = 3e-6
@@ -90,9 +90,7 @@ def _forms(device: torch.device) -> list[AdaptForm]:
     ours = []
     for amp, channels_last in product(["none", *["bf16"] * has_fast_bf16(device)], (False, True)):
         form = AdaptForm(amp=amp, channels_last=channels_last)
-        ours += [form, replace(form, checkpointed=True)]
-        if device.type == "cuda" or not channels_last:  # PyTorch's fused Adam is for contiguous weights on a CPU
-            ours.append(replace(form, fused=True))
+        ours += [form, replace(form, fused=True), replace(form, checkpointed=True)]
     return [AdaptForm(plain=True), AdaptForm(plain=True, looped=True), *ours]
 
 

@@ -63,7 +63,7 @@ def test_every_form_is_measured_and_float32_gives_the_plain_result(monkeypatch: 
     arguments = command.parse(["tta", "--quick", "--repeats", "1", "--no-memory", "--device", "cpu"])
     arguments.networks = ["small"]
     (case,) = tta.run(arguments).cases
-    assert len(case.rows) == 2 + 2 * (3 + 2)  # in each precision by itself, checkpointed, and contiguous fused
+    assert len(case.rows) == 2 + 2 * 2 * 3  # each precision and layout by itself, fused, checkpointed
     plain, ours = case.row("plain fp32"), case.row("ours fp32")
     assert plain.flops is not None
     assert ours.flops is not None

@@ -97,9 +97,7 @@ def _forms(arguments: argparse.Namespace, device: torch.device) -> list[StepForm
             forms.append(plain)
             if plain == forms[0]:
                 forms += [replace(plain, extras=("held",)), replace(plain, extras=("held", "idle"))]
-            forms.append(ours)
-            if on_gpu or not channels_last:  # else training refuses it
-                forms.append(replace(ours, extras=("fused",)))
+            forms += [ours, replace(ours, extras=("fused",))]
         if arguments.compile or on_gpu:
             forms.append(replace(ours, extras=("compile",)))
     return forms

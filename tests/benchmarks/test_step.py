@@ -152,12 +152,18 @@ class TestReport:
     def test_forms_are_measured_apart_by_layout_with_their_references(
         self, groups: list[list[str]], results: Results
     ) -> None:
-        ours = "ours reblur_first"
+        ours, fused = "ours reblur_first", "ours reblur_first {} channels_last fused"
         assert groups == [
             ["plain fp32", "plain fp32 held", "plain fp32 held idle", f"{ours} fp32", f"{ours} fp32 fused"],
-            ["plain fp32", "plain fp32 channels_last", f"{ours} fp32 channels_last"],
+            ["plain fp32", "plain fp32 channels_last", f"{ours} fp32 channels_last", fused.format("fp32")],
             ["plain fp32", "plain bf16", f"{ours} bf16", f"{ours} bf16 fused"],
-            ["plain fp32", "plain bf16", "plain bf16 channels_last", f"{ours} bf16 channels_last"],
+            [
+                "plain fp32",
+                "plain bf16",
+                "plain bf16 channels_last",
+                f"{ours} bf16 channels_last",
+                fused.format("bf16"),
+            ],
         ]
         names = ["fp32", "fp32 channels_last", *["bf16"] * 2, *["bf16 channels_last"] * 2]
         assert [case.name.split(", ")[1] for case in results.cases] == names

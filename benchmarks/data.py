@@ -1,4 +1,4 @@
-"""`bench data`: pairs and batches a second, from image files and from a pack, beside BasicSR's PairedImageDataset."""
+"""The command `data`: pairs and batches a second beside BasicSR's PairedImageDataset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks import measure
-from benchmarks.report import BenchError, Case, Report, Row
+from benchmarks.report import BenchError, Case, Results, Row
 from reblur_plugin import registration
 from reblur_plugin.data.doctor import find_blocks
 from reblur_plugin.data.images import write_image
@@ -40,7 +40,7 @@ _BASICSR_PNG, _BASICSR_LMDB, _PNG, _PACKED = "BasicSR, PNG", "BasicSR, lmdb", "o
 _BLOCK = {"phase": "train", "scale": 1, "name": "bench"}
 
 
-def run(arguments: argparse.Namespace) -> Report:
+def run(arguments: argparse.Namespace) -> Results:
     """Measure reading on one core, and augmented batches by two workers.
 
     Reading is measured in processor time, which other work on the machine disturbs less.
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> Report:
         ]
         notes = ["ours augments batches as the author does (nah), BasicSR by flips alone"]
         notes += _sizes(pairs, folder / "pack")
-    return Report("training data", measure.machine(device), cases, notes)
+    return Results("training data", measure.machine(device), cases, notes)
 
 
 def _block(root: Path | None, folder: Path, quick: bool) -> dict[str, str]:
@@ -99,7 +99,7 @@ def _link(pairs: list[Pair], folder: Path) -> None:
             lmdb_util.make_lmdb_from_imgs(str(folder / kind), str(folder / f"{kind}.lmdb"), paths, names)
 
 
-def _theirs(folder: Path, size: int, backend: str, flips: bool) -> PairedImageDataset:
+def _theirs(folder: Path, size: int, backend: str, flips: bool) -> Any:
     ending = ".lmdb" if backend == "lmdb" else ""
     roots = {f"dataroot_{kind}": str(folder / f"{kind}{ending}") for kind in ("lq", "gt")}
     block = {**_BLOCK, **roots, "io_backend": {"type": backend}, "gt_size": size}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from benchmarks.report import BenchError
 
-Form = Callable[[], object]
+Run = Callable[[], object]
 Named = TypeVar("Named")
 _MATRIX = {"cpu": 1024, "cuda": 8192}  # rows of the square matrices that tell a device's rate
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
@@ -32,6 +32,11 @@ def clock_of(processor_time: bool, device: torch.device) -> Callable[[], float]:
     if processor_time and (device.type != "cpu" or torch.get_num_threads() > 1):
         raise BenchError("--processor-time: expected a CPU and one thread; give --device cpu --threads 1")
     return time.process_time if processor_time else time.perf_counter
+
+
+def clock_name(processor_time: bool) -> str:
+    """Return what the seconds of that clock are."""
+    return "of the processor" if processor_time else "of the clock"
 
 
 def chosen(forms: Mapping[str, Named], names: Sequence[str] | None) -> dict[str, Named]:
@@ -50,7 +55,7 @@ def chosen(forms: Mapping[str, Named], names: Sequence[str] | None) -> dict[str,
 
 
 def interleaved(
-    forms: Mapping[str, Form],
+    forms: Mapping[str, Run],
     repeats: int,
     device: torch.device,
     warm_up: int = 1,
@@ -88,13 +93,13 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def peak_memory(prepare: Callable[..., Form], device: torch.device, runs: int = 1, **arguments: Any) -> int | None:
+def peak_memory(prepare: Callable[..., Run], device: torch.device, runs: int = 1, **arguments: Any) -> int | None:
     """Return the bytes at most that `runs` calls of the form need beyond what `prepare(**arguments)` has set up.
 
     On a GPU: PyTorch's allocator, in this process. On a CPU: resident memory of a fresh process, so that no other
-    form's caches count; `prepare` must be a module's function and the arguments plain values. The system keeps the
-    highest resident size since a process's start, set-up included; where it lets us (Linux), that is set back before
-    the first call, else None is returned.
+    form's caches count; `prepare` must be a module's function and the arguments fit for pickle. The system keeps
+    the highest resident size since a process's start, set-up included; where it lets us (Linux), that is set back
+    before the first call, else None is returned.
 
     Raises:
         BenchError: if the other process died, e.g. for lack of memory.
@@ -108,7 +113,7 @@ def peak_memory(prepare: Callable[..., Form], device: torch.device, runs: int = 
             raise BenchError("peak memory: the measuring process died; use smaller sizes or free memory") from error
 
 
-def _peak_on_gpu(form: Form, device: torch.device, runs: int) -> int:
+def _peak_on_gpu(form: Run, device: torch.device, runs: int) -> int:
     wait(device)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
@@ -119,7 +124,7 @@ def _peak_on_gpu(form: Form, device: torch.device, runs: int) -> int:
     return torch.cuda.max_memory_allocated(device) - before
 
 
-def _peak_on_cpu(prepare: Callable[..., Form], arguments: Mapping[str, Any], runs: int, threads: int) -> int | None:
+def _peak_on_cpu(prepare: Callable[..., Run], arguments: Mapping[str, Any], runs: int, threads: int) -> int | None:
     torch.set_num_threads(threads)
     form = prepare(**arguments)
     try:

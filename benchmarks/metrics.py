@@ -1,4 +1,4 @@
-"""`bench metrics`: what the metrics of validation cost beside deblurring the image that they score."""
+"""The command `metrics`: what the metrics of validation cost beside deblurring the image that they score."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import measure
-from benchmarks.report import Case, Report, Row
+from benchmarks.report import Case, Results, Row
 from reblur_plugin.archs.complexity import count_macs
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.core.device import device_named
@@ -27,7 +27,7 @@ _NOTES = [
 ]
 
 
-def run(arguments: argparse.Namespace) -> Report:
+def run(arguments: argparse.Namespace) -> Results:
     """Measure one image of the paper's size."""
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> Report:
     height, width = (192, 320) if arguments.quick else (720, 1280)
     sharp, blurry = _images(height, width)
     network = ResUNet().eval().to(device)
-    image = torch.from_numpy(blurry.transpose(2, 0, 1)[None] / np.float32(255)).to(device)
+    image = _tensor(blurry).to(device) / 255
     distance = _lpips().to(device)
 
     @torch.no_grad()
@@ -44,8 +44,7 @@ def run(arguments: argparse.Namespace) -> Report:
 
     @torch.no_grad()
     def score_lpips() -> float:
-        pictures = (torch.from_numpy(picture.transpose(2, 0, 1)[None]).to(device) for picture in (blurry, sharp))
-        return float(distance(*(picture.float() / 127.5 - 1 for picture in pictures)))
+        return float(distance(*(_tensor(picture).to(device) / 127.5 - 1 for picture in (blurry, sharp))))
 
     forms = {
         "deblurring by the U-Net": deblur,
@@ -59,13 +58,17 @@ def run(arguments: argparse.Namespace) -> Report:
     rows[0].flops = 2.0 * count_macs(network, height, width)
     rate = measure.matmul_rate(device, torch.float32)
     case = Case("one image", rows[0].name, rows, {"width": width, "height": height}, rate)
-    return Report("metrics of validation", measure.machine(device), [case], _NOTES)
+    return Results("metrics of validation", measure.machine(device), [case], _NOTES)
 
 
 def _images(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return noise and a shifted mean of it: what is in them changes no time."""
     sharp = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return sharp, (sharp // 2 + np.roll(sharp, 1, axis=1) // 2).astype(np.uint8)
+
+
+def _tensor(picture: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(picture.transpose(2, 0, 1)[None]).float()
 
 
 def _lpips() -> torch.nn.Module:

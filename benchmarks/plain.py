@@ -21,7 +21,7 @@ class PlainStep:
     Args:
         deblur_net, reblur_net: M_D, whose finest image comes first, and M_R.
         blurry, sharp: B and S, `(B, 3, H, W)` in [0, 1].
-        order: "reblur_first", "deblur_first", or "simultaneous": both gradients before both updates.
+        order: "reblur_first" or "deblur_first".
         dtype: of autocast; None computes in float32, float16 scales the losses.
 
     `saves` takes single savings into it, to see what each is worth: "held" makes no gradient of L_D for M_R's weights,
@@ -55,16 +55,11 @@ class PlainStep:
         if self.order == "reblur_first":
             self._reblur_gradient()
             self._step(self.reblur_adam, self.reblur_scaler)
-            self._deblur_gradient()
-            self._step(self.deblur_adam, self.deblur_scaler)
-            return
         self._deblur_gradient()
+        self._step(self.deblur_adam, self.deblur_scaler)
         if self.order == "deblur_first":
-            self._step(self.deblur_adam, self.deblur_scaler)
-        self._reblur_gradient()
-        if self.order == "simultaneous":
-            self._step(self.deblur_adam, self.deblur_scaler)
-        self._step(self.reblur_adam, self.reblur_scaler)
+            self._reblur_gradient()
+            self._step(self.reblur_adam, self.reblur_scaler)
 
     def _step(self, adam: torch.optim.Adam, scaler: torch.amp.GradScaler) -> None:
         scaler.step(adam)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.files import whole_file
@@ -20,8 +20,7 @@ class BenchError(ReblurError):
     """A benchmark that can't run here; the message says why."""
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """Median of some numbers, with the lower and the upper quartile (equal to it for a single number)."""
 
     median: float
@@ -100,19 +99,44 @@ class Case:
 
     def summary(self, name: str) -> dict[str, Any]:
         """Return all that follows from the raw numbers of a row."""
-        row, ratio = self.row(name), self.time_ratio(name)
+        row = self.row(name)
         return {
             "median_seconds": statistics.median(row.seconds),
-            "time_ratio": [ratio.median, ratio.low, ratio.high],
+            "time_ratio": self.time_ratio(name),
             "floor": self.floor(name),
             "memory_ratio": self.memory_ratio(name),
             "flops_per_second": row.rate,
             "of_matmul_rate": _quotient(row.rate, row.matmul_rate or self.matmul_rate),
         }
 
+    def table(self) -> list[str]:
+        """Return a line for each row, under headings; columns without any number are left out."""
+        others = list(dict.fromkeys(key for row in self.rows for key in row.values))
+        cells = [[*_HEADINGS, *others], *([row.name, *self._cells(row, others)] for row in self.rows)]
+        kept = [column for column in zip(*cells, strict=True) if any(column[1:])]
+        columns = [[cell.rjust(max(map(len, column))) for cell in column] for column in kept[1:]]
+        names = [name.ljust(max(map(len, kept[0]))) for name in kept[0]]
+        return ["  ".join(line) for line in zip(names, *columns, strict=True)]
+
+    def _cells(self, row: Row, others: Sequence[str]) -> list[str]:
+        found = self.summary(row.name)
+        ratio = found["time_ratio"]
+        numbers = [
+            (found["median_seconds"], ".4g"),
+            (ratio.median, ".3f"),
+            (found["floor"], ".3f"),
+            (row.peak_bytes and row.peak_bytes / 2**20, ".0f"),
+            (found["memory_ratio"], ".3f"),
+            (row.rate and row.rate / 1e12, ".4g"),
+            (found["of_matmul_rate"], ".1%"),
+            *((row.values.get(key), ".3g") for key in others),
+        ]
+        texts = ["" if number is None else format(number, form) for number, form in numbers]
+        return [*texts[:2], f"{ratio.low:.3f}-{ratio.high:.3f}", *texts[2:]]
+
 
 @dataclass
-class Report:
+class Results:
     """All cases of a benchmark, with the machine that ran them (`measure.machine`)."""
 
     title: str
@@ -121,16 +145,16 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> str:
-        """Return everything as JSON text; each row carries what follows from it under "summary"."""
-        cases = [
-            {**vars(case), "rows": [{**vars(row), "summary": case.summary(row.name)} for row in case.rows]}
-            for case in self.cases
-        ]
-        return json.dumps({**vars(self), "cases": cases}, indent=1)
+        """Return JSON text with one row a line; each row carries what follows from it under "summary"."""
+        cases = []
+        for case in self.cases:
+            rows = [json.dumps({**vars(row), "summary": case.summary(row.name)}) for row in case.rows]
+            cases.append(_listed(vars(case), "rows", rows, 3))
+        return _listed(vars(self), "cases", cases, 1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Report:
-        """Return the report that `to_json` wrote."""
+    def from_json(cls, text: str) -> Results:
+        """Return the results that `to_json` wrote."""
         content = json.loads(text)
         for case in content["cases"]:
             case["rows"] = [Row(**{key: row[key] for key in row if key != "summary"}) for row in case["rows"]]
@@ -143,52 +167,29 @@ class Report:
             FileError: if the disk refuses.
         """
         with whole_file(path, "choose another place") as file:
-            file.write((self.to_json() + "\n").encode())
+            file.write(self.to_json().encode())
 
     def table(self) -> str:
         """Return plain text, a table for each case."""
-        lines = [self.title, ", ".join(f"{key} {value}" for key, value in self.machine.items())]
+        lines = [self.title, _settings(self.machine)]
         for case in self.cases:
-            settings = ", ".join(f"{key} {value}" for key, value in case.settings.items())
-            lines += ["", f"{case.name}: {settings}" if settings else case.name, *_table(case)]
+            lines += ["", f"{case.name}: {_settings(case.settings)}" if case.settings else case.name, *case.table()]
         return "\n".join(lines + ([""] if self.notes else []) + self.notes)
 
 
-def _table(case: Case) -> list[str]:
-    others = list(dict.fromkeys(key for row in case.rows for key in row.values))
-    cells = [[*_HEADINGS, *others]]
-    for row in case.rows:
-        found, ratio = case.summary(row.name), case.time_ratio(row.name)
-        cells.append(
-            [
-                row.name,
-                f"{found['median_seconds']:.4g}",
-                f"{ratio.median:.3f}",
-                f"{ratio.low:.3f}-{ratio.high:.3f}",
-                _text(found["floor"], ".3f"),
-                _text(None if row.peak_bytes is None else row.peak_bytes / 2**20, ".0f"),
-                _text(found["memory_ratio"], ".3f"),
-                _text(None if row.rate is None else row.rate / 1e12, ".4g"),
-                _text(found["of_matmul_rate"], ".1%"),
-                *(_text(row.values.get(key), ".3g") for key in others),
-            ]
-        )
-    kept = [column for column in zip(*cells, strict=True) if any(column[1:])]
-    widths = [max(map(len, column)) for column in kept]
-    return [
-        "  ".join(
-            cell.ljust(width) if index == 0 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in zip(*kept, strict=True)
-    ]
+def _listed(values: Mapping[str, Any], key: str, entries: Sequence[str], indent: int) -> str:
+    """Return an object as JSON text in which `values[key]` is a list with one of `entries` a line."""
+    line = "\n" + " " * indent
+    texts = {name: json.dumps(value) for name, value in values.items() if name != key}
+    texts[key] = f"[{line}" + f",{line}".join(entries) + f"{line[:-1]}]"
+    return "{" + ", ".join(f"{json.dumps(name)}: {texts[name]}" for name in values) + "}"
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def _quotient(value: float | None, reference: float | None) -> float | None:
     if value is None or not reference or not math.isfinite(reference):
         return None
     return value / reference
-
-
-def _text(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)

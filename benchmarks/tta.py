@@ -1,4 +1,4 @@
-"""`bench tta`: adaptation beside Algorithm 1 with nothing saved, for all networks, layouts, precisions and plans."""
+"""The command `tta`: adaptation beside Algorithm 1 with nothing saved."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -15,20 +16,20 @@ from torch import Tensor, nn
 
 from benchmarks import measure
 from benchmarks.flops import count_flops
-from benchmarks.report import Case, Report, Row
+from benchmarks.report import Case, Results, Row
 from reblur_plugin.archs.dmphn_arch import DHN
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.archs.srn_arch import SRN
 from reblur_plugin.core.adapt import AdaptConfig, adapt
-from reblur_plugin.core.choices import Amp, HistogramMatching
+from reblur_plugin.core.budget import Costs
 from reblur_plugin.core.device import device_named, has_fast_bf16
-from reblur_plugin.core.memory import Costs
 from reblur_plugin.core.objectives import finest
-from reblur_plugin.core.plan import Plan
+from reblur_plugin.core.parts import Plan
 
 _NETWORKS: dict[str, Callable[[], nn.Module]] = {"U-Net": ResUNet, "DHN": DHN, "SRN": SRN}
 _LR = 3e-6
+_DTYPES = {"none": torch.float32, "bf16": torch.bfloat16}
 _COUNTED = 64  # pixels each way where operations are counted; they grow with the pixels
 _NOTES = [
     "time ratio: median over the rounds of time / plain time in the same round; floor: the same of operations",
@@ -37,7 +38,7 @@ _NOTES = [
 
 
 @dataclass(frozen=True)
-class Form:
+class AdaptForm:
     """A way to adapt.
 
     `plain` is Algorithm 1 with nothing saved; `looped` computes line 9 in every step, where the paper's indentation
@@ -46,7 +47,7 @@ class Form:
 
     plain: bool = False
     looped: bool = False
-    amp: Amp = "none"
+    amp: str = "none"
     channels_last: bool = False
     fused: bool = False
     checkpointed: bool = False
@@ -54,15 +55,12 @@ class Form:
     @property
     def name(self) -> str:
         """What is special about it."""
-        words = ["plain" if self.plain else "ours", "fp32" if self.amp == "none" else self.amp]
-        words += ["looped"] * self.looped + ["channels_last"] * self.channels_last
-        words += ["fused"] * self.fused
-        words += ["checkpointed"] * self.checkpointed
-        return " ".join(words)
+        flags = [name for name in ("looped", "channels_last", "fused", "checkpointed") if getattr(self, name)]
+        return " ".join(["plain" if self.plain else "ours", "fp32" if self.amp == "none" else self.amp, *flags])
 
 
 @dataclass(frozen=True)
-class Work:
+class AdaptWork:
     """What is to be adapted."""
 
     network: str
@@ -72,7 +70,7 @@ class Work:
     device: str
 
 
-def run(arguments: argparse.Namespace) -> Report:
+def run(arguments: argparse.Namespace) -> Results:
     """Measure a case for each network and size."""
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -83,81 +81,72 @@ def run(arguments: argparse.Namespace) -> Report:
     if arguments.quick:
         sizes, steps = [(32, 32)], 1
     names = arguments.networks or _NETWORKS
-    works = [Work(name, width, height, steps, str(device)) for width, height in sizes for name in names]
+    works = [AdaptWork(name, width, height, steps, str(device)) for width, height in sizes for name in names]
     cases = [_case(work, arguments, device) for work in works]
-    return Report("adaptation to one photograph", measure.machine(device), cases, _NOTES)
+    return Results("adaptation to one photograph", measure.machine(device), cases, _NOTES)
 
 
-def _forms(device: torch.device) -> list[Form]:
-    low = has_fast_bf16(device)
-    precisions: tuple[Amp, ...] = ("none", "bf16") if low else ("none",)
+def _forms(device: torch.device) -> list[AdaptForm]:
     ours = []
-    for amp, channels_last in product(precisions, (False, True)):
-        form = Form(amp=amp, channels_last=channels_last)
+    for amp, channels_last in product(["none", *["bf16"] * has_fast_bf16(device)], (False, True)):
+        form = AdaptForm(amp=amp, channels_last=channels_last)
         ours += [form, replace(form, fused=True), replace(form, checkpointed=True)]
-    return [Form(plain=True), Form(plain=True, looped=True), *ours]
+    return [AdaptForm(plain=True), AdaptForm(plain=True, looped=True), *ours]
 
 
-def _case(work: Work, arguments: argparse.Namespace, device: torch.device) -> Case:
+def _case(work: AdaptWork, arguments: argparse.Namespace, device: torch.device) -> Case:
     forms = measure.chosen({form.name: form for form in _forms(device)}, arguments.forms)
-    depths = _checkpointed(work)
-    runs = {name: _adaptation(form, work, depths) for name, form in forms.items()}
-    first, last = _ends(forms, work, depths)
+    checkpoints = _checkpoints(work)
+    runs = {name: _adaptation(form, work, checkpoints) for name, form in forms.items()}
+    first, last = _ends(forms, work, checkpoints)
     clock = measure.clock_of(arguments.processor_time, device)
     seconds = measure.interleaved(runs, arguments.repeats, device, 0, clock)  # _ends has run each form once
     runs.clear()
-    moved = float((last["plain fp32"] - first).abs().max())
-    rows = []
-    low_rate = measure.matmul_rate(device, torch.bfloat16, clock=clock)
+    expected = last["plain fp32"]
+    moved = float((expected - first).abs().max())
+    rates = {name: measure.matmul_rate(device, dtype, clock=clock) for name, dtype in _DTYPES.items()}
     short = replace(work, steps=min(work.steps, 2))  # the second step has Adam's state and is as high as any later one
+    rows = []
     for name, form in forms.items():
-        given: dict[str, Any] = {"form": asdict(form), "work": asdict(short), "depths": depths}
+        given: dict[str, Any] = {"form": form, "work": short, "checkpoints": checkpoints}
         peak = None if arguments.no_memory else measure.peak_memory(prepare, device, 1, **given)
-        difference = float((last[name] - last["plain fp32"]).abs().max())
-        flops = _flops(form, work, depths)
-        values = {"difference": difference, "moved": moved}
-        rows.append(Row(name, seconds[name], peak, flops, None if form.amp == "none" else low_rate, values))
-    rate = measure.matmul_rate(device, torch.float32, clock=clock)
-    settings = asdict(work) | {
-        "depths": depths,
-        "seconds": "of the processor" if arguments.processor_time else "of the clock",
-    }
-    return Case(f"{work.network} with M_R n2", "plain fp32", rows, settings, rate)
+        values = {"difference": float((last[name] - expected).abs().max()), "moved": moved}
+        rows.append(Row(name, seconds[name], peak, _flops(form, work, checkpoints), rates[form.amp], values))
+    settings = asdict(work) | {"seconds": measure.clock_name(arguments.processor_time)}
+    settings["depths"] = [checkpoints.deblur_depth, checkpoints.reblur_depth]
+    return Case(f"{work.network} with M_R n2", "plain fp32", rows, settings)
 
 
-def _checkpointed(work: Work) -> tuple[int | None, int | None]:
+def _checkpoints(work: AdaptWork) -> Plan:
     """Return which parts of M_D and M_R are checkpointed: those that the plan for a small bound takes."""
-    deblur_net, reblur_net, blurry = _problem(work)
-    plan = Costs(deblur_net, reblur_net, blurry, AdaptConfig(steps=1)).checkpointed.plan
-    return plan.deblur_depth, plan.reblur_depth
+    return Costs(*_problem(work), AdaptConfig(steps=1)).checkpointed.plan
 
 
-def prepare(form: dict[str, Any], work: dict[str, Any], depths: tuple[int | None, int | None]) -> Callable[[], object]:
+def prepare(form: AdaptForm, work: AdaptWork, checkpoints: Plan) -> Callable[[], object]:
     """Return an adaptation for `measure.peak_memory`, in whatever process this is; what loads late has been loaded."""
-    chosen = Form(**form)
-    _adaptation(chosen, Work(**work | {"width": 64, "height": 64, "steps": 1}), depths)()
-    return _adaptation(chosen, Work(**work), depths)
+    _adaptation(form, replace(work, width=64, height=64, steps=1), checkpoints)()
+    return _adaptation(form, work, checkpoints)
 
 
-def _problem(work: Work) -> tuple[nn.Module, nn.Module, Tensor]:
+def _problem(work: AdaptWork) -> tuple[nn.Module, nn.Module, Tensor]:
     """Return networks and B of random numbers: what is in them changes no time."""
     torch.manual_seed(0)
     deblur_net, reblur_net = _NETWORKS[work.network]().to(work.device), ReblurNet(2).to(work.device)
     return deblur_net, reblur_net, torch.rand(1, 3, work.height, work.width).to(work.device)
 
 
-def _adaptation(form: Form, work: Work, depths: tuple[int | None, int | None]) -> Callable[[], Tensor]:
-    deblur_net, reblur_net, blurry = _problem(work)
+def _adaptation(form: AdaptForm, work: AdaptWork, checkpoints: Plan) -> Callable[[], Tensor]:
+    problem = _problem(work)
     if form.plain:
-        return lambda: plain(deblur_net, reblur_net, blurry, work.steps, form.looped)
-    config, plan = _choices(form, work), Plan(*depths) if form.checkpointed else Plan()
-    return lambda: adapt(deblur_net, reblur_net, blurry, config, plan=plan).image
+        return lambda: plain(*problem, work.steps, form.looped)
+    config, plan = _config(form, work), checkpoints if form.checkpointed else Plan()
+    return lambda: adapt(*problem, config, plan=plan).image
 
 
-def _choices(form: Form, work: Work) -> AdaptConfig:
+def _config(form: AdaptForm, work: AdaptWork) -> AdaptConfig:
     """Return the form's choices; histograms are matched where `reblur_plugin.deblur` does, on a GPU by itself."""
-    histogram: HistogramMatching = "torch" if work.device.startswith("cuda") else "skimage"
-    speed: dict[str, Any] = {"amp": form.amp, "channels_last": form.channels_last, "fused": form.fused}
+    speed: dict[str, Any] = {name: getattr(form, name) for name in ("amp", "channels_last", "fused")}
+    histogram: Any = "torch" if work.device.startswith("cuda") else "skimage"
     return AdaptConfig(work.steps, _LR, histogram=histogram, keep=(), **speed)
 
 
@@ -180,7 +169,7 @@ def ends(
     optimizer = torch.optim.Adam(deblur_net.parameters(), lr=_LR)
     with torch.no_grad():
         initial = finest(deblur_net(blurry))  # line 4
-    for _ in range(steps):
+    for step in range(1, steps + 1):
         with torch.no_grad():
             target = finest(deblur_net(blurry))  # line 6
         deblurred = finest(deblur_net(blurry))
@@ -189,33 +178,33 @@ def ends(
         reblur_net.zero_grad()
         loss.backward()
         optimizer.step()  # line 8
-        if looped:
+        if looped or step == steps:
             with torch.no_grad():
                 adapted = finest(deblur_net(blurry))  # line 9
-    if not looped:
-        with torch.no_grad():
-            adapted = finest(deblur_net(blurry))  # line 9
     deblur_net.load_state_dict(trained)
     return initial, adapted
 
 
-def _ends(
-    forms: dict[str, Form], work: Work, depths: tuple[int | None, int | None]
-) -> tuple[Tensor, dict[str, Tensor]]:
+def _ends(forms: dict[str, AdaptForm], work: AdaptWork, checkpoints: Plan) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the plain L^0, and L^N of every form before histogram matching."""
-    deblur_net, reblur_net, blurry = _problem(work)
-    first, expected = ends(deblur_net, reblur_net, blurry, work.steps)
+    problem = _problem(work)
+    first, expected = ends(*problem, work.steps)
     last = {name: expected for name, form in forms.items() if form.plain}
     for name, form in forms.items():
         if not form.plain:
-            plan = Plan(*depths) if form.checkpointed else Plan()
-            config = replace(_choices(form, work), histogram="none")
-            last[name] = adapt(deblur_net, reblur_net, blurry, config, plan=plan).image.float()
+            config = replace(_config(form, work), histogram="none")
+            plan = checkpoints if form.checkpointed else Plan()
+            last[name] = adapt(*problem, config, plan=plan).image.float()
     return first, last
 
 
-def _flops(form: Form, work: Work, depths: tuple[int | None, int | None]) -> float:
-    """Return the operations of one adaptation, counted on a small image on a CPU."""
-    small = Work(work.network, _COUNTED, _COUNTED, work.steps, "cpu")
+def _flops(form: AdaptForm, work: AdaptWork, checkpoints: Plan) -> float:
+    """Return the operations of one adaptation."""
     counted = replace(form, amp="none", channels_last=False, fused=False)
-    return count_flops(_adaptation(counted, small, depths)) * work.width * work.height / _COUNTED**2
+    small = replace(work, width=_COUNTED, height=_COUNTED, device="cpu")
+    return _flops_of_patch(counted, small, checkpoints) * work.width * work.height / _COUNTED**2
+
+
+@cache
+def _flops_of_patch(form: AdaptForm, work: AdaptWork, checkpoints: Plan) -> int:
+    return count_flops(_adaptation(form, work, checkpoints))

@@ -11,7 +11,6 @@ COMMANDS = {
     "deblur": "deblur photographs by a checkpoint alone",
     "reblurability": "rank anybody's results by the blur that is left in them",
     "data": "check, pack and make training data",
-    "bench": "measure time and memory",
     "schema": "print the JSON Schema of option files, for editors, or a page of all keys",
 }
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Sets up what is missing, then measures everything in one go: scripts/benchmark.sh [cpu | cuda] [NAME] [arguments]
 # (arguments that all four commands take: --quick, --repeats N, --threads N)
-# JSON goes to docs/benchmarks/NAME_*.json; NAME is the GPU's, or cpu1: one thread, so that other jobs disturb little.
-# docs/performance.md says what the numbers should be.
+# JSON goes to benchmarks/results/NAME_*.json; NAME is the GPU's, or cpu1: one thread, so that other jobs disturb little.
+# benchmarks/README.md says what the numbers should be.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -17,5 +17,5 @@ else
 fi
 for what in step tta data metrics; do
     printf '\n== %s\n' "$what"
-    "$python" -m benchmarks "$what" --device "$device" --json "docs/benchmarks/${name}_$what.json" "${@:3}"
+    "$python" -m benchmarks "$what" --device "$device" --json "benchmarks/results/${name}_$what.json" "${@:3}"
 done

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks.report import Case, Report, Row
+from benchmarks.report import Case, Results, Row
 
-_REPORT = Report("tiny", {"threads": 1}, [Case("x", "plain", [Row("plain", [1.0]), Row("ours", [0.5])])])
+_REPORT = Results("tiny", {"threads": 1}, [Case("x", "plain", [Row("plain", [1.0]), Row("ours", [0.5])])])
 
 
 def test_help_and_typing_errors_need_no_torch() -> None:
@@ -38,7 +38,7 @@ def test_a_report_is_printed_and_written(
     assert seen[0].repeats == 3
     assert seen[0].quick is True
     assert capsys.readouterr().out == _REPORT.table() + "\n"
-    assert Report.from_json((tmp_path / "o.json").read_text()) == _REPORT
+    assert Results.from_json((tmp_path / "o.json").read_text()) == _REPORT
 
 
 @pytest.mark.parametrize("words", [["step", "--repeats", "0"], ["step", "--threads", "-1"], ["step", "--repeats", "x"]])

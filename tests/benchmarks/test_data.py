@@ -1,4 +1,4 @@
-"""`bench data`: what it reads side by side is the same data, and its table names rates and sizes."""
+"""The command `data`: what it reads side by side is the same data, and its table names rates and sizes."""
 
 from __future__ import annotations
 

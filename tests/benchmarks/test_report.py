@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.report import Case, Report, Row, Spread
+from benchmarks.report import Case, Results, Row, Spread
 from reblur_plugin.files import FileError
 
 
@@ -64,10 +64,12 @@ def test_a_single_number_spreads_nowhere() -> None:
 
 
 def test_json_comes_back_and_carries_what_follows(case: Case, tmp_path: Path) -> None:
-    report = Report("step", {"processor": "x", "threads": 1}, [case], ["a note"])
+    report = Results("step", {"processor": "x", "threads": 1}, [case], ["a note"])
     report.write(tmp_path / "folder" / "out.json")
     text = (tmp_path / "folder" / "out.json").read_text()
-    assert Report.from_json(text) == report
+    assert Results.from_json(text) == report
+    lines = [json.loads(line.strip().rstrip(",")) for line in text.splitlines()[2:4]]  # one row a line
+    assert [line["name"] for line in lines] == ["plain", "ours"]
     summary = json.loads(text)["cases"][0]["rows"][1]["summary"]
     assert summary["time_ratio"] == [0.5, 0.5, 0.75]
     assert summary["memory_ratio"] == 0.75
@@ -76,15 +78,15 @@ def test_json_comes_back_and_carries_what_follows(case: Case, tmp_path: Path) ->
 def test_a_disk_that_refuses_is_a_sentence(case: Case, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FileError, match=r"out\.json: can't be written \(.*\); choose another place"):
-        Report("step", {}, [case]).write(tmp_path / "file" / "out.json")
+        Results("step", {}, [case]).write(tmp_path / "file" / "out.json")
 
 
 def test_the_table_has_a_line_for_each_row_and_no_empty_column(case: Case) -> None:
-    lines = Report("step", {"threads": 1}, [case], ["a note"]).table().splitlines()
+    lines = Results("step", {"threads": 1}, [case], ["a note"]).table().splitlines()
     assert lines[:4] == ["step", "threads 1", "", "U-Net: layout contiguous"]
     assert lines[4].split("  ")[-1] == "difference"
     # seconds, ratio, quartiles, floor, MiB, memory ratio, TFLOP/s, share of the matrix rate
     assert lines[6].split() == ["ours", "2", "0.500", "0.500-0.750", "0.750", "300", "0.750", "3", "50.0%", "1e-06"]
     assert lines[7:] == ["", "a note"]
     bare = Case("x", "plain", [Row("plain", [1.0])])
-    assert "MiB" not in Report("step", {}, [bare]).table()
+    assert "MiB" not in Results("step", {}, [bare]).table()

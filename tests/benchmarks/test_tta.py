@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks import __main__ as command
 from benchmarks import tta
+from reblur_plugin.archs.resunet_arch import ResUNet
 
 
 class Gain(nn.Module):
@@ -58,9 +59,10 @@ class TestPlain:
 
 def test_every_form_is_measured_and_float32_gives_the_plain_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    words = ["tta", "--quick", "--repeats", "1", "--networks", "U-Net", "--no-memory", "--device", "cpu"]
-    report = tta.run(command.parse(words))
-    (case,) = report.cases
+    monkeypatch.setitem(tta._NETWORKS, "small", lambda: ResUNet(num_blocks=2, num_feats=(32, 64, 64)))
+    arguments = command.parse(["tta", "--quick", "--repeats", "1", "--no-memory", "--device", "cpu"])
+    arguments.networks = ["small"]
+    (case,) = tta.run(arguments).cases
     assert len(case.rows) == 2 + 2 * 2 * 3  # each precision and layout by itself, fused, checkpointed
     plain, ours = case.row("plain fp32"), case.row("ours fp32")
     assert plain.flops is not None
@@ -75,9 +77,8 @@ def test_every_form_is_measured_and_float32_gives_the_plain_result(monkeypatch: 
 
 
 def test_peak_memory_can_be_asked_for_in_another_process() -> None:
-    form = {"plain": False, "looped": False, "amp": "none", "channels_last": False, "checkpointed": True}
-    work = {"network": "U-Net", "width": 16, "height": 16, "steps": 1, "device": "cpu"}
-    assert tta.prepare(form, work, (0, None))().shape == (1, 3, 16, 16)
+    form, work = tta.AdaptForm(checkpointed=True), tta.AdaptWork("U-Net", 16, 16, 1, "cpu")
+    assert tta.prepare(form, work, tta.Plan(0))().shape == (1, 3, 16, 16)
 
 
 @pytest.mark.parametrize("word", ["640", "640x", "ax3", "0x5"])

@@ -67,7 +67,7 @@ def adapt(
 class Adapter:
     """Adapts photograph after photograph; owns the plan of each size and the costs by which it is made.
 
-    In a video a frame begins near where the one before it ended (D36; not in the paper). M_D itself is never changed:
+    In a video a frame begins near where the one before it ended (not in the paper). M_D itself is never changed:
     what is carried along is held here.
 
     Args:

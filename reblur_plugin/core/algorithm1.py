@@ -140,7 +140,7 @@ def algorithm1(
 
 
 def _line_10(deblurred: Tensor, initial: Tensor, steps: Sequence[AdaptStep], config: AdaptConfig) -> Tensor:
-    """Return L^i of the last of `steps` with the histogram of L^0, or L^0 itself if they went astray (D34)."""
+    """Return L^i of the last of `steps` with the histogram of L^0, or L^0 itself if they went astray."""
     if _astray(steps, config) or len(steps) == 1:
         return initial
     return deblurred if config.histogram == "none" else match_histogram(deblurred, initial, config.histogram)

@@ -1,4 +1,4 @@
-"""What adaptation costs, measured on small crops before it starts, and how to do it within a bound (D35)."""
+"""What adaptation costs, measured on small crops before it starts, and how to do it within a bound (docs/design.md)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from reblur_plugin.errors import ReblurError
 _COUNTED, _TIMED = 64, 128  # pixels each way of the crops that are measured
 _DEPTHS = (0, 1, 2)  # of parts that are tried for checkpointing
 _OWN = 4 * ALIGN  # own pixels of the smallest tile each way: below that nearly all is halo
-# Convolutions copy what they work on into other layouts: this much of the largest one's tensors (D35).
+# Convolutions copy what they work on into other layouts: this much of the largest one's tensors.
 _SCRATCH, _SCRATCH_CHANNELS_LAST = 1.25, 4.0
 _SLACK = 64 * 2**20  # bytes for what grows with neither image nor network
 _SORTING = {"skimage": 64, "torch": 128, "none": 0}  # bytes a pixel that histogram matching takes for a channel

@@ -163,7 +163,7 @@ class JointStep:
         part.deblurred = finest(part.output).detach()
 
     def _deblurred(self, part: MicroBatch) -> Tensor:
-        """Return L without a graph; of several micro-batches M_D's graphs wouldn't all fit until its turn (D28)."""
+        """Return L without a graph; of several micro-batches M_D's graphs wouldn't all fit until its turn."""
         if part.deblurred is None:
             with torch.no_grad(), self.deblur.forward():
                 part.deblurred = finest(self.deblur.bare(part.blurry))

@@ -1,4 +1,4 @@
-"""A photograph in parts that fit into memory: tiles with halo, and parts of a network that compute twice (D35).
+"""A photograph in parts that fit into memory: tiles with halo, and parts of a network that compute twice.
 
 Along each axis a tile computes the pixels `start ... stop`, of which `own_start ... own_stop` are its own: those of all
 tiles cover the image once. The rest is halo, which gives the own pixels the surroundings that a network looks at.

@@ -1,4 +1,4 @@
-"""Pairs packed for training: raw pixels, one NumPy file a pair, so that a patch is read without decoding (D31).
+"""Pairs packed for training: raw pixels, one NumPy file a pair, so that a patch is read without decoding.
 
 OUT/NAME.npy holds `(2, H, W, 3)`, blurry and sharp, in 8 or 16 bits. OUT/index.json is written last and knows the
 names, sizes, blur kind, checksums and what the source's fingerprint is made of.

@@ -102,7 +102,7 @@ class ReblurModel(BaseModel):
         if self.is_compiled:
             require_compiler()
             for network in filter(None, networks.values()):
-                bare(network).compile(dynamic=False)  # in place: names of weights stay as they are (D40)
+                bare(network).compile(dynamic=False)  # in place: names of weights stay as they are
         moved = {label: net for label, net in networks.items() if net and not (label == "g" and self.frozen_g)}
         self.updaters = {
             label: optimisers.updater(label, network.train(), train, self.amp_dtype) for label, network in moved.items()

@@ -16,80 +16,48 @@ from reblur_plugin.core.objectives import Network, finest
 from reblur_plugin.errors import ReblurError
 
 
-class MultiScaleL1Loss(nn.Module):
-    """L1 distance to the sharp image, summed over the scales of the output (the L_1 of Eq. 6; D6).
-
-    Args:
-        loss_weight: factor.
-    """
+class _Weighted(nn.Module):
+    """A loss times `loss_weight`: lambda for L_Reblur (Eq. 6); the others have none in the paper."""
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
         self.loss_weight = loss_weight
+
+
+class MultiScaleL1Loss(_Weighted):
+    """L1 distance to the sharp image, summed over the scales of the output (the L_1 of Eq. 6; D6)."""
 
     def forward(self, output: Tensor | Sequence[Tensor], sharp: Tensor) -> Tensor:
         """Return the loss of `(B, C, H, W)`, or of several scales of it, against `sharp` `(B, C, H, W)`."""
         return self.loss_weight * objectives.multi_scale_l1(output, sharp)
 
 
-class ReblurLoss(nn.Module):
-    """L_Reblur, Eq. 5.
-
-    Args:
-        loss_weight: lambda of Eq. 6 (1).
-    """
-
-    def __init__(self, loss_weight: float = 1.0) -> None:
-        super().__init__()
-        self.loss_weight = loss_weight
+class ReblurLoss(_Weighted):
+    """L_Reblur, Eq. 5."""
 
     def forward(self, reblur_net: Network, deblurred: Tensor, sharp: Tensor) -> Tensor:
         """Return lambda * ||M_R(L) - M_R(S)||; hold M_R fixed with `frozen`."""
         return self.loss_weight * objectives.reblur_loss(reblur_net, deblurred, sharp)
 
 
-class BlurLoss(nn.Module):
-    """L_Blur, Eq. 2.
-
-    Args:
-        loss_weight: factor; the paper has none.
-    """
-
-    def __init__(self, loss_weight: float = 1.0) -> None:
-        super().__init__()
-        self.loss_weight = loss_weight
+class BlurLoss(_Weighted):
+    """L_Blur, Eq. 2."""
 
     def forward(self, reblur_net: Network, deblurred: Tensor, blurry: Tensor) -> Tensor:
         """Return ||M_R(sg L) - B||."""
         return self.loss_weight * objectives.blur_loss(reblur_net, deblurred, blurry)
 
 
-class SharpLoss(nn.Module):
-    """L_Sharp, Eq. 3.
-
-    Args:
-        loss_weight: factor; the paper has none.
-    """
-
-    def __init__(self, loss_weight: float = 1.0) -> None:
-        super().__init__()
-        self.loss_weight = loss_weight
+class SharpLoss(_Weighted):
+    """L_Sharp, Eq. 3."""
 
     def forward(self, reblur_net: Network, sharp_image: Tensor) -> Tensor:
         """Return ||M_R(sg S_hat) - sg S_hat||."""
         return self.loss_weight * objectives.sharp_loss(reblur_net, sharp_image)
 
 
-class SelfReblurLoss(nn.Module):
-    """L_self, Eq. 7.
-
-    Args:
-        loss_weight: factor; the paper has none.
-    """
-
-    def __init__(self, loss_weight: float = 1.0) -> None:
-        super().__init__()
-        self.loss_weight = loss_weight
+class SelfReblurLoss(_Weighted):
+    """L_self, Eq. 7."""
 
     def forward(self, reblur_net: Network, deblurred: Tensor) -> Tensor:
         """Return ||M_R(L) - sg L||; hold M_R fixed with `frozen`."""

@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from reblur_plugin.data.pair_dataset import DeblurPairDataset, Draw, DrawSampler
-from reblur_plugin.engine import run
+from reblur_plugin.engine.processes import seed_everything
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.options.reading import Options
 
@@ -18,7 +18,7 @@ class Batches:
 
     Args:
         dataset: the training set.
-        opt: from `run.start`.
+        opt: from `preparation.prepare`.
         draws: images drawn so far, by all processes together.
     """
 
@@ -76,7 +76,7 @@ class _SeededItems(Dataset[Any]):
         return len(self.dataset)
 
     def __getitem__(self, draw: Draw) -> Any:
-        run.seed_everything(self.seed, draw.number)
+        seed_everything(self.seed, draw.number)
         return self.dataset[draw.image]
 
 

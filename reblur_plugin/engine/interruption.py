@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import Dataset
 
-from reblur_plugin.engine import run
+from reblur_plugin.engine.processes import COLLECTIVE_TIMEOUT
 from reblur_plugin.errors import ReblurError
 
 Item = TypeVar("Item")
@@ -43,9 +43,9 @@ class Interruption:
         self.signal = ""
         self._previous: dict[int, Any] = {}
         # On the CPU also beside NCCL: asking must not wait for the device.
-        self._group: Any = (
-            torch.distributed.new_group(backend="gloo", timeout=run.COLLECTIVE_TIMEOUT) if world_size > 1 else None
-        )
+        self._group: Any = None
+        if world_size > 1:
+            self._group = torch.distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
 
     def __enter__(self) -> Interruption:
         self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -1,4 +1,4 @@
-"""Where a training stands, and what is told of it: in the log, beside the progress bar and to TensorBoard."""
+"""How far a training is, and its report: in the log, beside the progress bar and in TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from reblur_plugin.engine import run
+from reblur_plugin.engine.processes import memory_in_gib
 from reblur_plugin.options.reading import Options
 
 
 class Progress:
-    """Where a run stands: iterations done, images drawn, and what was saved of it."""
+    """How far a run is: iterations done, images drawn, and what was saved of it."""
 
     def __init__(self, opt: Options, images: int, state: dict[str, Any] | None) -> None:
         self.total: int = opt["train"]["total_iter"]
@@ -60,13 +60,13 @@ class Reporter:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Count the time that an iteration has to wait for its batch."""
+        """Count the time that an iteration waits for its batch."""
         begin = time.perf_counter()
         yield
         self._waited += time.perf_counter() - begin
 
     def report(self, numbers: dict[str, float], rates: list[float]) -> str:
-        """Tell the numbers of this iteration and the pace since the last report; return what stands beside the bar.
+        """Report the numbers of this iteration and the pace since the last report; return the text beside the bar.
 
         Args:
             numbers: losses, rho and, as `lr_g`, ..., learning rates.
@@ -81,7 +81,7 @@ class Reporter:
         losses = [f"{name} {value:.4g}" for name, value in numbers.items() if name not in named]
         shown = [f"{name} {value:.3g}" for name, value in named.items()]
         shown = shown or ["lr " + ", ".join(f"{rate:.3g}" for rate in rates)]
-        memory = f"{run.memory_in_gib():.1f} GiB"
+        memory = f"{memory_in_gib():.1f} GiB"
         self.logger.info(
             "iteration %d of %d, epoch %d: %s | %s | %.3g s each, %.0f%% of it for data, %s left, %s",
             progress.iteration,

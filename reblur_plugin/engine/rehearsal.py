@@ -11,15 +11,13 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from reblur_plugin import registration
 from reblur_plugin.archs.complexity import count_macs, count_parameters
-from reblur_plugin.engine import run
 from reblur_plugin.engine.batches import Batches
+from reblur_plugin.engine.preparation import Datasets, prepare, try_all_metrics
+from reblur_plugin.engine.processes import memory_in_gib
 from reblur_plugin.engine.progress import Progress
-from reblur_plugin.evaluation.scoring import try_metrics
 from reblur_plugin.host import build_model
-from reblur_plugin.options.components import build_dataset, check_components
-from reblur_plugin.options.reading import Options, complete, in_iterations
+from reblur_plugin.options.reading import Options
 
 _WARM_UP, _TIMED = 1, 3
 
@@ -34,27 +32,12 @@ def rehearse(options: Options, root: Path) -> Iterator[str]:
     Raises:
         ReblurError: for everything that would end the training before or in its first iterations.
     """
-    registration.register()
-    check_components(options)
-    options = complete(options)
-    opt = run.start(options, root, True, "none")
-    datasets = {name: build_dataset(name, block) for name, block in opt["datasets"].items()}
-    resolved = in_iterations(options, len(datasets["train"]), opt["world_size"])
-    opt |= {"train": resolved["train"], "resolved": resolved}
+    opt, datasets = prepare(options, root, True)
     model = build_model(opt)
     progress = Progress(opt, len(datasets["train"]), None)
-    for name, dataset in datasets.items():
-        if hasattr(dataset, "describe"):
-            yield f"{name}: {dataset.describe()}"
-    yield f"data: {progress.describe()}"
-    for label in "grd":
-        network = getattr(model, f"net_{label}", None)
-        if network is not None:
-            yield f"net_{label}: {_size(network, opt['datasets']['train'].get('gt_size', 256))}"
-    yield f"learning rate: {_plan(resolved['train'])}"
+    yield from _sizes(opt, datasets, model, progress)
     validated = {phase: dataset for phase, dataset in datasets.items() if phase != "train" and opt["val"]}
-    for dataset in validated.values():
-        try_metrics(dataset, opt)
+    try_all_metrics(opt, validated.values())
     seconds = _time_iteration(model, datasets["train"], opt)
     for name, value in model.get_current_log().items():
         yield f"{name}: {value:.4g}"
@@ -64,8 +47,21 @@ def rehearse(options: Options, root: Path) -> Iterator[str]:
         times = progress.total // opt["val"]["val_freq"] + (progress.total % opt["val"]["val_freq"] > 0)
         total += an_image * len(dataset) * times
         yield f"{phase}: {len(dataset)} images, {an_image:.3f} s each with all metrics, validated {times} times"
-    yield f"memory: {run.memory_in_gib():.2f} GiB at most"
+    yield f"memory: {memory_in_gib():.2f} GiB at most"
     yield f"time: {seconds:.3f} s an iteration, {timedelta(seconds=round(total))} in all, validation included"
+
+
+def _sizes(opt: Options, datasets: Datasets, model: Any, progress: Progress) -> Iterator[str]:
+    """Yield what is known before the first iteration: the data, the networks, the learning rate."""
+    for name, dataset in datasets.items():
+        if hasattr(dataset, "describe"):
+            yield f"{name}: {dataset.describe()}"
+    yield f"data: {progress.describe()}"
+    for label in "grd":
+        network = getattr(model, f"net_{label}", None)
+        if network is not None:
+            yield f"net_{label}: {_size(network, opt['datasets']['train'].get('gt_size', 256))}"
+    yield f"learning rate: {_plan(opt['train'])}"
 
 
 def _time_iteration(model: Any, dataset: Any, opt: Options) -> float:
@@ -87,7 +83,7 @@ def _time_iteration(model: Any, dataset: Any, opt: Options) -> float:
 
 
 def _time_image(model: Any, dataset: Any, opt: Options) -> float:
-    """Return the seconds that validation takes for the first image: adaptation, where there is one, and all metrics."""
+    """Return the seconds that validation takes for the first image, with adaptation if chosen and all metrics."""
     first = Subset(dataset, [0])
     first.opt = dataset.opt  # type: ignore[attr-defined]
     model.opt["val"].pop("best", None)  # nothing is to be written

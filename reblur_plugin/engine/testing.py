@@ -1,4 +1,4 @@
-"""The test loop: every test set through M_D, adapted where the options ask for it, scored and shown."""
+"""Testing: every test set through M_D, adapted if the options say so, scored and shown."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from reblur_plugin import __version__, registration
-from reblur_plugin.engine import run
+from reblur_plugin import __version__
+from reblur_plugin.engine import experiment
+from reblur_plugin.engine.preparation import prepare, try_all_metrics
 from reblur_plugin.evaluation.journal import Journal
-from reblur_plugin.evaluation.scoring import try_metrics, with_directions
 from reblur_plugin.host import build_model
 from reblur_plugin.models.reblur_model import ReblurModel
-from reblur_plugin.options.components import build_dataset, check_components
-from reblur_plugin.options.reading import OptionError, Options, complete
+from reblur_plugin.options.reading import Options
 
-_TRIAL = 256  # pixels on a side of what is deblurred before a folder is touched
+_TRIAL = 256  # pixels on a side of what is deblurred before a folder is made
 
 
 def test(options: Options, root: Path, launcher: str = "none") -> bool:
-    """Test by checked options: pictures, a log and tables for each data set in results/NAME.
+    """Test with checked options: pictures, a log and tables for each data set in results/NAME.
 
     A test that was interrupted or killed goes on when it is started again with the same options, checkpoints and data;
-    otherwise an older results/NAME moves aside.
+    otherwise an older results/NAME is renamed.
 
     Args:
         options: from `reading.read` and `checks.check`.
@@ -39,66 +38,56 @@ def test(options: Options, root: Path, launcher: str = "none") -> bool:
         launcher: "none", "pytorch" under torchrun, or "slurm" under srun.
 
     Returns:
-        Whether it ran to its end (False: interrupted).
+        Whether the end was reached (False: interrupted).
 
     Raises:
         ReblurError: for everything that is wrong with options, data or checkpoints, before anything is created.
     """
-    registration.register()
-    check_components(options)
-    options = with_directions(complete({**options, "val": {"save_img": True, **(options.get("val") or {})}}))
-    opt = run.start(options, root, False, launcher)
-    journal = Journal(Path(opt["path"]["results_root"]) / "journal", opt["rank"])
-    opt["path"]["journal"] = str(journal.folder)
-    blocks = {name: block for name, block in opt["datasets"].items() if block["phase"] != "train"}
-    if not blocks:
-        raise OptionError("datasets: expected a block test_... or val, got none")
-    datasets = [build_dataset(name, block) for name, block in blocks.items()]
+    options = {**options, "val": {"save_img": True, **(options.get("val") or {})}}
+    opt, named = prepare(options, root, False, launcher)
+    datasets = list(named.values())
     model = build_model(opt)
-    if opt["rank"] == 0:
-        for dataset in datasets:
-            try_metrics(dataset, opt)
-    if isinstance(model, ReblurModel):
-        first = datasets[0][0]["lq"][None]
-        model.deblur(first[..., :_TRIAL, :_TRIAL])
-        model.plan(first)
-    identity = _identity(options, datasets, model.device) if opt["rank"] == 0 else {}
-    different = journal.differences(identity)
-    older = Path(opt["path"]["results_root"]).exists()
-    with _interruptible():
-        logger = run.open_folders(opt, options, archive=different != [])
+    _try_out(opt, model, datasets)
+    journal, results = Journal(Path(opt["path"]["journal"]), opt["rank"]), Path(opt["path"]["results_root"])
+    identity = _identity(opt["resolved"], datasets, model.device) if opt["rank"] == 0 else {}
+    different, older = journal.differences(identity), results.exists()
+    with _interruptible(), experiment.opened(opt, archive=different != []) as logger:
         try:
             with logging_redirect_tqdm([logger]):
-                logger.info(_plan(different, older, opt["path"]["results_root"]))
+                logger.info(_plan(different, older, results))
                 if opt["rank"] == 0:
                     journal.start(identity)
                 for dataset in datasets:
                     model.validation(DataLoader(dataset), opt["name"], None, opt["val"]["save_img"])
                 if opt["rank"] == 0:
                     journal.finish()
-                logger.info("Results are in %s", opt["path"]["results_root"])
+                logger.info("Results are in %s", results)
+            return True
         except KeyboardInterrupt as stop:
             done = sum(len(journal.entries(dataset.opt["name"])) for dataset in datasets)
-            logger.info(
-                "%s: %d of %d images are done; the same command goes on from there",
-                *(stop.args or ("stopped",)),
-                done,
-                sum(map(len, datasets)),
-            )
+            counts = done, sum(map(len, datasets))
+            reason = stop.args or ("stopped",)
+            logger.info("%s: %d of %d images are done; the same command goes on from there", *reason, *counts)
             return False
-        finally:
-            run.finish(logger)
-    return True
 
 
-def _plan(different: list[str] | None, older: bool, folder: str) -> str:
-    """Return in a sentence whether this test goes on or starts anew, and why."""
+def _try_out(opt: Options, model: Any, datasets: list[Any]) -> None:
+    """Try before anything is created what would end the test early: metrics, M_D on an image, the bound of memory."""
+    try_all_metrics(opt, datasets)
+    if isinstance(model, ReblurModel):
+        first = datasets[0][0]["lq"][None]
+        model.deblur(first[..., :_TRIAL, :_TRIAL])
+        model.plan(first)
+
+
+def _plan(different: list[str] | None, older: bool, results: Path) -> str:
+    """Return in a sentence whether this test goes on with an older one, and why not."""
     if different == []:
-        return f"Going on with the unfinished test in {folder}"
+        return f"Going on with the unfinished test in {results}"
     if not older:
-        return f"Starting a test in {folder}"
+        return f"Starting a test in {results}"
     why = f"it is unfinished, but of other {', '.join(different)}" if different else "it is finished"
-    return f"Starting anew: what was in {folder} has moved aside, since {why}"
+    return f"Starting anew: what was in {results} has moved aside, since {why}"
 
 
 def _identity(options: Options, datasets: list[Any], device: torch.device) -> dict[str, Any]:

@@ -1,12 +1,15 @@
-"""The training loop: exactly `total_iter` iterations, in an order fixed by the seed, saved when interrupted."""
+"""Training: exactly `total_iter` iterations, in an order fixed by the seed, saved when something ends it early.
+
+Read from top to bottom: `train` prepares, resumes, tries out, opens the folders and starts the loop, `Training.run`.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +17,21 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from reblur_plugin import checkpoints, registration
-from reblur_plugin.data.pair_dataset import DeblurPairDataset
-from reblur_plugin.engine import run
+from reblur_plugin import checkpoints
+from reblur_plugin.engine import experiment
 from reblur_plugin.engine.batches import Batches
 from reblur_plugin.engine.interruption import Interrupted, Interruption, WatchedImages
+from reblur_plugin.engine.preparation import prepare, try_all_metrics
+from reblur_plugin.engine.processes import seed_everything
 from reblur_plugin.engine.progress import Progress, Reporter
 from reblur_plugin.errors import ReblurError
-from reblur_plugin.evaluation.scoring import try_metrics, with_directions
 from reblur_plugin.host import build_model, init_tb_logger, init_wandb_logger
 from reblur_plugin.models.reblur_model import ReblurModel
-from reblur_plugin.options.components import build_dataset, check_components
-from reblur_plugin.options.reading import OptionError, Options, complete, in_iterations
+from reblur_plugin.options.reading import OptionError, Options
 
 
 def train(options: Options, root: Path, launcher: str = "none", auto_resume: bool = False) -> bool:
-    """Train by checked options; return whether it ran to its end (False: interrupted, saved, to be resumed).
+    """Train with checked options; return whether the end was reached (False: interrupted and saved, to be resumed).
 
     Args:
         options: from `reading.read` and `checks.check`.
@@ -38,53 +40,36 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
         auto_resume: go on from the newest whole training state of this experiment, if there is one.
 
     Raises:
-        ReblurError: for what is wrong with options, folders or checkpoints, before anything is created; while it runs
-            for an image that can't be used (after saving), a disk that refuses, losses that aren't finite.
+        ReblurError: for what is wrong with options, folders or checkpoints, before anything is created; during the
+            training for an image that can't be used (after saving), a disk that refuses, losses that aren't finite.
     """
-    registration.register()
-    check_components(options)
-    options = with_directions(complete(options))
-    opt = run.start(options, root, True, launcher)
-    datasets = {name: build_dataset(name, block) for name, block in opt["datasets"].items()}
-    resolved = in_iterations(options, len(datasets["train"]), opt["world_size"])
-    opt |= {"train": resolved["train"], "resolved": resolved}
-    if isinstance(datasets["train"], DeblurPairDataset):
-        opt |= {"data_fingerprint": datasets["train"].fingerprint(), "blur_kind": datasets["train"].blur_kind}
+    opt, datasets = prepare(options, root, True, launcher)
     state, skipped = checkpoints.find_state(opt, auto_resume)
     progress = Progress(opt, len(datasets["train"]), state)
     if progress.is_done:
-        logger = run.open_folders(opt, resolved, archive=False)
-        logger.info("%d iterations are trained already: nothing is left to do", progress.total)
-        run.finish(logger)
+        with experiment.opened(opt, archive=False) as logger:
+            logger.info("%d iterations are trained already: nothing is left to do", progress.total)
         return True
     model = build_model(opt)
     if state:
         model.resume_training(state)
     stop = Interruption(opt["world_size"])
-    batches = Batches(datasets.pop("train"), opt, progress.draws)
-    validated = list(datasets.values())
-    with ExitStack() as at_end:
-        at_end.callback(batches.close)
+    with closing(Batches(datasets.pop("train"), opt, progress.draws)) as batches:
+        validated = list(datasets.values())
         try:
-            stop.together(partial(_try_out, opt, model, batches, validated))
+            stop.together(lambda: _try_out(opt, model, batches, validated))
         except Interrupted as interrupted:  # nothing is trained yet that could be saved
             raise interrupted.error or interrupted from None
-        logger = run.open_folders(opt, resolved, archive=state is None)
-        at_end.callback(run.finish, logger)
-        for note in skipped:
-            logger.warning(note)
-        writer = _writer(opt)
-        if writer:
-            at_end.callback(writer.close)
-        with stop, logging_redirect_tqdm([logger]):
-            return Training(opt, model, batches, validated, progress, stop, logger, writer).run()
+        with experiment.opened(opt, archive=state is None) as logger:
+            for note in skipped:
+                logger.warning(note)
+            with _curves(opt) as writer, stop, logging_redirect_tqdm([logger]):
+                return Training(opt, model, batches, validated, progress, stop, logger, writer).run()
 
 
 def _try_out(opt: Options, model: Any, batches: Batches, validated: list[Any]) -> None:
-    """Meet what would end the run early before anything is created: data, M_D on them, metrics, packages."""
-    if opt["val"] and opt["rank"] == 0:
-        for dataset in validated:
-            try_metrics(dataset, opt)
+    """Try before anything is created what would end the run early: metrics, data, M_D on them, packages."""
+    try_all_metrics(opt, validated)
     first = batches.first()
     if isinstance(model, ReblurModel):
         model.deblur(first["lq"][:1])
@@ -96,18 +81,21 @@ def _wandb_project(opt: Options) -> str | None:
     return (opt["logger"].get("wandb") or {}).get("project") if opt["logger"]["use_tb_logger"] else None
 
 
-def _writer(opt: Options) -> Any:
-    """Return TensorBoard's writer, mirrored by Weights & Biases where the options name a project."""
+@contextmanager
+def _curves(opt: Options) -> Iterator[Any]:
+    """Give TensorBoard's writer, None without one; Weights & Biases mirrors it if the options name a project."""
     if opt["rank"] != 0 or not opt["logger"]["use_tb_logger"]:
-        return None
+        yield None
+        return
     if _wandb_project(opt):
         init_wandb_logger(opt)
-    return init_tb_logger(opt["path"]["tb_logger"])
+    with closing(init_tb_logger(opt["path"]["tb_logger"])) as writer:
+        yield writer
 
 
 @dataclass
 class Training:
-    """One run of the loop."""
+    """The loop of one run."""
 
     opt: Options
     model: Any
@@ -119,10 +107,10 @@ class Training:
     writer: Any
 
     def run(self) -> bool:
-        """Train to the end, or as far as a signal or an error lets it; return whether it was the end.
+        """Train until the end, a signal or an error; return whether the end was reached.
 
         Raises:
-            ReblurError: for what has ended it.
+            ReblurError: for the error.
         """
         progress = self.progress
         self.logger.info(progress.describe())
@@ -150,6 +138,7 @@ class Training:
 
     def _iterate(self) -> None:
         progress, model, frequency = self.progress, self.model, self.opt["logger"]["print_freq"]
+        warm_up = self.opt["train"].get("warmup_iter", -1)
         reporter = Reporter(progress, self.logger, self.writer)
         is_hidden = None if self.opt["rank"] == 0 else True  # None: shown in a terminal, where lines can be redrawn
         with tqdm(total=progress.total, initial=progress.iteration, unit="it", disable=is_hidden) as bar:
@@ -158,8 +147,7 @@ class Training:
                     batch = self.stop.together(self.batches.next)
                 progress.advance()
                 # Dropout and the like are the same after a resume, and others in each process (D29).
-                run.seed_everything(self.opt["manual_seed"], self.opt["rank"], progress.iteration)
-                warm_up = self.opt["train"].get("warmup_iter", -1)
+                seed_everything(self.opt["manual_seed"], self.opt["rank"], progress.iteration)
                 model.update_learning_rate(progress.iteration, warmup_iter=warm_up)
                 model.feed_data(batch)
                 model.optimize_parameters(progress.iteration)
@@ -169,7 +157,7 @@ class Training:
                 self._save_and_validate()
 
     def _save_and_validate(self) -> None:
-        """Do what is due after this iteration."""
+        """Save and validate if this iteration is one for it."""
         progress, val = self.progress, self.opt["val"]
         is_last = progress.iteration == progress.total
         progress.to_validate = bool(val) and (progress.iteration % val["val_freq"] == 0 or is_last)
@@ -178,7 +166,7 @@ class Training:
         if progress.to_validate:
             self._validate()
             if progress.saved == progress.iteration:
-                self.model.save_training_state(progress.epoch, progress.iteration)  # once more: it knows the scores now
+                self.model.save_training_state(progress.epoch, progress.iteration)  # once more: it has the scores now
 
     def _save(self) -> None:
         progress = self.progress
@@ -196,7 +184,7 @@ class Training:
         """
         for dataset in self.validated:
             watched = WatchedImages(dataset, self.stop, self.opt["rank"], self.opt["world_size"])
-            # BasicSR's own models validate in the first process alone: nobody else could be asked.
+            # BasicSR's own models validate in the first process alone: the others would never be asked.
             is_shared_out = isinstance(self.model, ReblurModel) or self.opt["world_size"] == 1
             loader = DataLoader(watched if is_shared_out else dataset)
             try:

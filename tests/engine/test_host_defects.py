@@ -25,8 +25,9 @@ from torch import Tensor, nn
 import reblur_plugin
 from reblur_plugin import checkpoints, cli, host, test, train
 from reblur_plugin.data.pair_dataset import DrawSampler
-from reblur_plugin.engine import resume, run, testing, training
+from reblur_plugin.engine import testing, training
 from reblur_plugin.engine.batches import Batches
+from reblur_plugin.engine.preparation import prepare
 from reblur_plugin.evaluation.request import Request
 from reblur_plugin.evaluation.scores import Scores
 from reblur_plugin.evaluation.scoring import Awaited, Scorer
@@ -117,8 +118,8 @@ class TestSilentWrongResults:
         assert not (trained / "training_states" / "3.state").exists()
 
     def test_a_resumed_run_has_the_weights_of_both_networks(self, trained: Path, tiny_options: Options) -> None:
-        opt = run.start(tiny_options, trained.parents[1], True, "none")
-        resume.find_state(opt, auto_resume=True)
+        opt, _ = prepare(tiny_options, trained.parents[1], is_train=True)
+        checkpoints.find_state(opt, auto_resume=True)
         model = ReblurModel(opt)
         for label, network in (("g", model.net_g), ("r", model.net_r)):
             saved = checkpoints.state_dict(trained / "models" / f"net_{label}_2.pth")
@@ -141,7 +142,7 @@ class TestSilentWrongResults:
         self, place: Path, tiny_options: Options, monkeypatch: pytest.MonkeyPatch, metric: str, best: float
     ) -> None:
         tiny_options["val"]["metrics"] = {"m": {"type": metric, "crop_border": 0}}
-        opt = run.start(tiny_options, place, True, "none")
+        opt, _ = prepare(tiny_options, place, is_train=True)
         model = ReblurModel(opt)
         dataset = build_dataset("val", opt["datasets"]["val"])
         for iteration, value in enumerate((14.0, 13.8, 14.2), start=1):
@@ -162,7 +163,7 @@ class TestSilentWrongResults:
         try:
             tiny_options["network_g"] = {"type": "NormedGain"}
             tiny_options["train"]["ema_decay"] = 0.999
-            model = ReblurModel(run.start(tiny_options, place, True, "none"))
+            model = ReblurModel(prepare(tiny_options, place, is_train=True)[0])
         finally:
             del ARCH_REGISTRY._obj_map["NormedGain"]
         model.feed_data({"lq": torch.full((2, 3, 8, 8), 0.5), "gt": torch.full((2, 3, 8, 8), 0.8)})
@@ -220,7 +221,7 @@ class TestLostWork:
             raise AssertionError("the wrapper waits for processes that don't validate")
 
         tiny_options["val"] |= {"tta": {"steps": 1, "lr": 1e-4}, "reblurred": True}
-        opt = run.start(tiny_options, place, True, "none")
+        opt, _ = prepare(tiny_options, place, is_train=True)
         torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
         try:
             model = ReblurModel({**opt, "dist": True})
@@ -251,7 +252,7 @@ class TestLostWork:
     @pytest.mark.parametrize("workers", [0, 1])
     def test_workers_are_started_once_for_all_epochs(self, place: Path, tiny_options: Options, workers: int) -> None:
         tiny_options["datasets"]["train"]["num_worker_per_gpu"] = workers
-        opt = run.start(tiny_options, place, True, "none")
+        opt, _ = prepare(tiny_options, place, is_train=True)
         before = set(multiprocessing.active_children())
         batches = Batches(build_dataset("train", opt["datasets"]["train"]), opt, 0)
         started = set(multiprocessing.active_children()) - before

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reblur_plugin.engine import progress, run
+from reblur_plugin.engine import progress
 from reblur_plugin.engine.progress import Progress, Reporter
 
 
@@ -33,7 +33,7 @@ class Writer:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(progress, "time", clock)
-    monkeypatch.setattr(run, "memory_in_gib", lambda: 7.94)
+    monkeypatch.setattr(progress, "memory_in_gib", lambda: 7.94)
     return clock
 
 

@@ -21,7 +21,6 @@ import yaml
 from reblur_plugin import checkpoints
 from reblur_plugin.data.images import ImageError
 from reblur_plugin.engine import testing, training
-from reblur_plugin.options.components import build_dataset
 from reblur_plugin.options.reading import OptionError
 
 Options = dict[str, Any]
@@ -248,18 +247,17 @@ class TestTesting:
             assert scores["SEQ_A/000000", stage] == pytest.approx(psnr, rel=1e-9)
 
     def test_images_are_shared_out_to_processes_each_once(self, trained: Path, tiny_options: Options) -> None:
-        from reblur_plugin.engine import run
+        from reblur_plugin.engine.preparation import prepare
         from reblur_plugin.evaluation.request import Request
         from reblur_plugin.evaluation.validation import evaluate
         from reblur_plugin.models.reblur_model import ReblurModel
 
-        opt = run.start(test_options(trained, tiny_options), trained, False, "none")
+        opt, datasets = prepare(test_options(trained, tiny_options), trained, is_train=False)
         model = ReblurModel(opt)
-        dataset = build_dataset("test", opt["datasets"]["test"])
         seen = []
         for rank in (0, 1):
             model.opt |= {"rank": rank, "world_size": 2}
-            seen += list(evaluate(model, dataset, Request.of(model.opt, dataset.opt["name"])).images)
+            seen += list(evaluate(model, datasets["test"], Request.of(model.opt, "tiny_set")).images)
         assert sorted(seen) == ["SEQ_A/000000", "SEQ_B/000000"]
 
     def test_photographs_without_a_sharp_partner_get_the_scores_that_need_none(

@@ -1,0 +1,95 @@
+"""What training, test and check have in common: from checked options to something that can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reblur_plugin import registration
+from reblur_plugin.data.pair_dataset import DeblurPairDataset
+from reblur_plugin.engine import experiment, processes
+from reblur_plugin.evaluation.scoring import try_metrics, with_directions
+from reblur_plugin.host import get_root_logger
+from reblur_plugin.options.components import build_dataset, check_components
+from reblur_plugin.options.reading import OptionError, Options, complete, in_iterations
+
+Datasets = dict[str, Any]  # by the names of their option blocks
+
+
+def prepare(options: Options, root: Path, is_train: bool, launcher: str = "none") -> tuple[Options, Datasets]:
+    """Return the options as BasicSR's classes expect them (`opt`), and the data sets of the training or the test.
+
+    Classes are registered, processes have met, seeds are set. `opt["resolved"]` holds the options to be stored: all
+    values filled in, lengths in iterations. Nothing is created on disk.
+
+    Args:
+        options: from `reading.read` and `checks.check`; not changed.
+        root: folder of experiments/, results/ and tb_logger/.
+        is_train: training or test; a test needs no data set `train`.
+        launcher: "none", "pytorch" under torchrun, or "slurm" under srun.
+
+    Raises:
+        ReblurError: for what is wrong with components, devices or data.
+    """
+    registration.register()
+    check_components(options)
+    options = with_directions(complete(options))
+    experiment.keep_early_messages()
+    opt = _as_basicsr_expects(options, root, is_train)
+    opt |= processes.join(options, launcher, "train" if is_train else "test")
+    if (options.get("train") or {}).get("amp") == "fp16" and is_train and not opt["num_gpu"]:
+        get_root_logger().warning("train: amp: fp16 is far slower than float32 on a CPU; use auto, or leave it out")
+    torch.backends.cudnn.benchmark = True  # as in BasicSR's pipelines: nearly all images are of one size
+    processes.seed_everything(opt["manual_seed"] + opt["rank"])
+    blocks = {name: block for name, block in opt["datasets"].items() if is_train or block["phase"] != "train"}
+    if not blocks:
+        raise OptionError("datasets: expected a block test_... or val, got none")
+    datasets = {name: build_dataset(name, block) for name, block in blocks.items()}
+    if is_train:
+        opt |= _of_training(options, datasets["train"], opt["world_size"])
+    return opt, datasets
+
+
+def _as_basicsr_expects(options: Options, root: Path, is_train: bool) -> Options:
+    """Return `options` with all that BasicSR's classes read from them."""
+    seed = options.get("manual_seed", 0)
+    common = {"seed": seed, "scale": options.get("scale", 1)}
+    datasets = {
+        name: {"name": name, **common, **block, "phase": name.split("_")[0]}
+        for name, block in options["datasets"].items()
+    }
+    val = options.get("val") or {}
+    return {
+        **options,
+        "resolved": options,
+        "is_train": is_train,
+        "root_path": str(root),
+        "auto_resume": False,
+        "manual_seed": seed,
+        "datasets": datasets,
+        "val": dict(val) if is_train else {"suffix": None, **val},  # BasicSR's own models read it without asking
+        "path": {**options["path"], **experiment.folders(root, options["name"], is_train)},
+    }
+
+
+def _of_training(options: Options, dataset: Any, world_size: int) -> Options:
+    """Return what the training data decide: lengths in iterations, and what checkpoints say of these data."""
+    resolved = in_iterations(options, len(dataset), world_size)
+    found = {"train": resolved["train"], "resolved": resolved}
+    if isinstance(dataset, DeblurPairDataset):
+        found |= {"data_fingerprint": dataset.fingerprint(), "blur_kind": dataset.blur_kind}
+    return found
+
+
+def try_all_metrics(opt: Options, datasets: Iterable[Any]) -> None:
+    """Compute every metric on the first image of each data set, in the first process: a failure must show early.
+
+    Raises:
+        ReblurError: if a metric can't be computed or an image can't be read.
+    """
+    if opt["val"] and opt["rank"] == 0:
+        for dataset in datasets:
+            try_metrics(dataset, opt)

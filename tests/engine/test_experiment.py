@@ -1,0 +1,41 @@
+"""The folders of a run: an older run of the same name moves aside, its curves with it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from reblur_plugin.engine import training
+
+Options = dict[str, Any]
+
+
+class TestFolders:
+    def test_a_new_run_moves_the_older_one_and_its_curves_aside_by_one_stamp(
+        self, tmp_path: Path, tiny_options: Options
+    ) -> None:
+        tiny_options["logger"]["use_tb_logger"] = True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of TensorBoard's own imports
+            for _ in range(3):  # two of them within one second
+                training.train(tiny_options, tmp_path)
+        names = [sorted(path.name for path in (tmp_path / folder).iterdir()) for folder in ("experiments", "tb_logger")]
+        assert names[0] == names[1]
+        assert len(names[0]) == 3
+        assert len(list((tmp_path / "tb_logger" / "tiny").iterdir())) == 1
+        log = next((tmp_path / "experiments" / "tiny").glob("*.log")).read_text()
+        assert f"The older run of this name is in {tmp_path / 'experiments' / names[0][-1]} now" in log
+
+    def test_a_resumed_run_keeps_its_curves(self, tmp_path: Path, tiny_options: Options) -> None:
+        tiny_options["logger"]["use_tb_logger"] = True
+        training.train(tiny_options, tmp_path)
+        tiny_options["train"]["total_iter"] = 4
+        training.train(tiny_options, tmp_path, auto_resume=True)
+        assert [path.name for path in (tmp_path / "tb_logger").iterdir()] == ["tiny"]
+        assert len(list((tmp_path / "tb_logger" / "tiny").iterdir())) == 2
+
+    def test_curves_without_a_run_move_aside_too(self, tmp_path: Path, tiny_options: Options) -> None:
+        (tmp_path / "tb_logger" / "tiny").mkdir(parents=True)
+        training.train(tiny_options, tmp_path)
+        assert [path.name[:14] for path in (tmp_path / "tb_logger").iterdir()] == ["tiny_archived_"]

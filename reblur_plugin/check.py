@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from reblur_plugin import cli, host
+from reblur_plugin import cli
 from reblur_plugin.options.reading import OptionError
 
 
 def main() -> int:
-    """Print what a training would take, or what is wrong with it."""
+    """Print what a training would take; return 0."""
     arguments = cli.parser(
         "check",
         "Build all that a training needs, run a few iterations, and tell sizes, memory, time and learning rates.",
@@ -19,7 +19,6 @@ def main() -> int:
     if arguments.launcher != "none":
         raise OptionError(f"--launcher: expected none, got {arguments.launcher}; a rehearsal is one process")
     options = cli.read_options(arguments, is_train=True)
-    host.import_modules(arguments.modules)
 
     from reblur_plugin.engine.rehearsal import rehearse
 

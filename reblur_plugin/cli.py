@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from reblur_plugin import host
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.options import checks, reading
 
@@ -36,21 +37,23 @@ def parser(program: str, description: str, example: str) -> argparse.ArgumentPar
 
 
 def read_options(arguments: argparse.Namespace, is_train: bool) -> reading.Options:
-    """Return the checked options that a command line names.
+    """Return the checked options that a command line names; the modules of its `--import` are loaded then.
 
     Raises:
         OptionError: with all problems; names of classes are checked (and torch loaded) once others have been found.
+        HostError: if BasicSR or one of the modules can't be imported.
     """
     chosen = reading.override(reading.read(arguments.opt), arguments.force_yml)
     problems = checks.problems(chosen, is_train)
     if problems:
         raise reading.OptionError("; ".join(problems + _component_problems(chosen, arguments.modules)))
+    host.import_modules(arguments.modules)
     return chosen
 
 
 def _component_problems(chosen: reading.Options, modules: Sequence[str]) -> list[str]:
     """Return what is wrong with names of classes; nothing, if BasicSR can't even be loaded."""
-    from reblur_plugin import host, registration
+    from reblur_plugin import registration
 
     try:
         host.import_modules(modules)

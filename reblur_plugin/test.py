@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from reblur_plugin import cli, host
+from reblur_plugin import cli
 
 
 def main() -> int:
-    """Test as the command line says."""
+    """Test as the command line says; return 0, or 130 if interrupted."""
     arguments = cli.parser(
         "test",
         "Deblur test sets with M_D, adapt it to each photograph where the options say val: tta, score the results.",
@@ -19,7 +19,6 @@ def main() -> int:
 
     from reblur_plugin.engine.testing import test
 
-    host.import_modules(arguments.modules)
     return 0 if test(options, Path.cwd(), arguments.launcher) else 130
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from reblur_plugin import cli, host
+from reblur_plugin import cli
 
 
 def main() -> int:
-    """Train as the command line says; 0: done, 130: interrupted and saved."""
+    """Train as the command line says; return 0, or 130 if interrupted (and saved)."""
     parser = cli.parser(
         "train",
         "Train a deblurring network M_D together with its reblurring network M_R.",
@@ -21,7 +21,6 @@ def main() -> int:
 
     from reblur_plugin.engine.training import train
 
-    host.import_modules(arguments.modules)
     return 0 if train(options, Path.cwd(), arguments.launcher, arguments.auto_resume) else 130
 
 

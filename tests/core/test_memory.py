@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from concurrent.futures import ProcessPoolExecutor
+from itertools import accumulate, chain, cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -150,11 +152,18 @@ class TestPlan:
 
 class TestCosts:
     def test_are_those_of_the_networks(self) -> None:
-        # M_R alone decides: 32 channels of 4 bytes; it keeps the head's and, for each of 2 blocks, two more
+        # of memory M_R alone decides: 32 channels of 4 bytes; it keeps the head's and, for each of 2 blocks, two more
         deblur_net, reblur_net = nn.Conv2d(3, 3, 1), ReblurNet(2, 32)
         costs = Costs(deblur_net, reblur_net, torch.zeros(1, 3, 1, 1), AdaptConfig())
         assert 5 * 32 * 4 < costs.plain.bytes < 12 * 32 * 4
-        assert costs.plain.step_seconds > costs.plain.pass_seconds > 0
+
+    def test_time_is_that_of_the_step_and_of_the_last_pass(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # a run looks at the clock before the step, after it and after the pass: 3 s and 1 s for 64 x 64 pixels
+        looks = accumulate(chain([100.0], cycle([3.0, 1.0, 7.0])))
+        monkeypatch.setattr(time, "perf_counter", lambda: next(looks))
+        monkeypatch.setattr(memory, "_TIMED", 64)
+        plain = Costs(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 1, 1), AdaptConfig()).plain
+        assert (plain.step_seconds, plain.pass_seconds) == (3 / 4096, 1 / 4096)
 
     def test_the_largest_operation_counts_once_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # on 64 x 64 pixels: 10 bytes a pixel alive, 4 of them touched at once: 10 + 1.25 * 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,27 @@ import pytest
 import yaml
 
 from reblur_plugin import check, cli
+from reblur_plugin.engine import rehearsal
 from reblur_plugin.engine.rehearsal import rehearse
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.models.reblur_model import ReblurModel
+
+
+class Clock:
+    """Stands in for `time`; goes on while functions run that take a known time."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def taking(self, seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
+            self.now += seconds
+            return function(*arguments)
+
+        return timed
 
 
 def test_it_tells_sizes_plan_memory_and_time(tmp_path: Path, tiny_options: dict[str, Any]) -> None:
@@ -40,23 +58,19 @@ def test_it_tells_sizes_plan_memory_and_time(tmp_path: Path, tiny_options: dict[
 def test_the_time_counts_validation_with_adaptation_and_metrics(
     tmp_path: Path, tiny_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, frequency: int, times: int
 ) -> None:
-    whole = ReblurModel.adapt
-
-    def adapt(*arguments: Any) -> Any:
-        time.sleep(0.4)
-        return whole(*arguments)
-
-    monkeypatch.setattr(ReblurModel, "adapt", adapt)
+    clock = Clock()
+    monkeypatch.setattr(rehearsal, "time", clock)
+    for name, seconds in (("adapt", 0.375), ("optimize_parameters", 0.25)):
+        monkeypatch.setattr(ReblurModel, name, clock.taking(seconds, getattr(ReblurModel, name)))
     tiny_options["train"]["total_iter"] = 100
     tiny_options["val"] |= {"val_freq": frequency, "tta": {"steps": 1, "lr": 1e-4}, "best": "psnr"}
     before = sorted(tmp_path.rglob("*"))
     report = dict(line.split(": ", 1) for line in rehearse(tiny_options, tmp_path))
     assert sorted(tmp_path.rglob("*")) == before  # not even the best networks
-    an_image, an_iteration = (float(report[key].split(" s ")[0].split(", ")[-1]) for key in ("val", "time"))
-    assert an_image > 0.4
-    minutes, seconds = map(int, report["time"].split(" in all")[0].split(":")[-2:])
-    # two images a time, rounded to 0.001 s each; 100 iterations
-    assert 60 * minutes + seconds == pytest.approx(times * 2 * an_image + 100 * an_iteration, abs=1)
+    assert report["val"] == f"2 images, 0.375 s each with all metrics, validated {times} times"
+    # 100 iterations and two images each time: 25 s + 5 * 0.75 s = 28.75 s, 25 s + 4 * 0.75 s = 28 s
+    seconds = {5: 29, 4: 28}[times]
+    assert report["time"] == f"0.250 s an iteration, 0:00:{seconds} in all, validation included"
 
 
 def test_an_image_that_a_worker_cannot_read_is_one_sentence(

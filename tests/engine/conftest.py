@@ -1,37 +1,38 @@
-"""Trainings in processes of their own, forked from one that has loaded everything already: each starts at once."""
+"""Trainings and tests in processes of their own, forked from one that has loaded all modules: each starts at once."""
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.distributed import TCPStore
 
-SECONDS = 200  # that a training may take at most
+HANG = 900  # seconds after which a process counts as hanging; no other result depends on time
 
 _SERVER = """
 import json, os, pathlib, signal, sys, time
 import torch
 torch.set_num_threads(1)
 from reblur_plugin import cli
-from reblur_plugin.engine import training
+from reblur_plugin.engine import testing, training
 
 def run(job, rank):
     os.setsid()
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(job["processes"])}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(job["port"])}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)} | job["variables"]
     os.dup2(os.open(f"{job['folder']}/errors{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     exec(job["prelude"], {"rank": rank, "folder": pathlib.Path(job["folder"])})
     launcher = "pytorch" if job["processes"] > 1 else "none"
-    train = lambda: training.train(job["options"], pathlib.Path(job["folder"]), launcher, job["auto_resume"])
-    code = cli.guarded(lambda: 0 if train() else 130)
+    programs = {"train": lambda *given: training.train(*given, job["auto_resume"]), "test": testing.test}
+    program = programs[job["program"]]
+    code = cli.guarded(lambda: 0 if program(job["options"], pathlib.Path(job["folder"]), launcher) else 130)
     if job["at_once"]:
         sys.stderr.flush()
         os._exit(code)
@@ -45,14 +46,14 @@ def wait(child, deadline):
         if time.monotonic() > deadline:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return "too slow"
+            return "hangs"
         time.sleep(0.002)
 
 print("ready", flush=True)
 for line in sys.stdin:
     job = json.loads(line)
     if "children" in job:
-        deadline = time.monotonic() + job["seconds"]
+        deadline = time.monotonic() + job["hang"]
         print(json.dumps([wait(child, deadline) for child in job["children"]]), flush=True)
         continue
     children = []
@@ -65,12 +66,26 @@ for line in sys.stdin:
 """
 
 
+class Meeting:
+    """Where the processes of a run meet: as with torchrun's agent, the system picks a port that is held from then on.
+
+    Attributes:
+        variables: what the processes need in their environment to find it.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self.variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self._store.port)}
+        self.variables |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "WORLD_SIZE": str(processes)}
+
+
 @dataclass
-class Trainer:
-    """Starts trainings and waits for them."""
+class Runner:
+    """Starts trainings and tests, and waits for them."""
 
     server: subprocess.Popen[str]
     children: list[int] = field(default_factory=list)
+    meeting: Meeting | None = None
 
     def start(
         self,
@@ -80,22 +95,22 @@ class Trainer:
         auto_resume: bool = False,
         prelude: str = "",
         at_once: bool = True,
+        program: str = "train",
     ) -> int:
-        """Start a training in `processes` process groups; return the number of the first.
+        """Start `program` (train or test) in `processes` process groups; return the number of the first.
 
         `prelude` is code that they run before, with `rank` and `folder`. Their stderr is FOLDER/errorsRANK. With
         `at_once` they leave out the interpreter's end, which takes seconds.
         """
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        job = {"options": options, "folder": str(folder), "processes": processes, "port": port}
-        self.children = self._ask(job | {"auto_resume": auto_resume, "prelude": prelude, "at_once": at_once})
+        self.meeting = Meeting(processes)
+        job = {"options": options, "folder": str(folder), "processes": processes, "variables": self.meeting.variables}
+        job |= {"program": program, "auto_resume": auto_resume, "prelude": prelude, "at_once": at_once}
+        self.children = self._ask(job)
         return self.children[0]
 
-    def wait(self, seconds: float = SECONDS) -> list[Any]:
+    def wait(self) -> list[Any]:
         """Return the exit codes of what was started last (negative: a signal's number)."""
-        return self._ask({"children": self.children, "seconds": seconds})
+        return self._ask({"children": self.children, "hang": HANG})
 
     def run(self, *arguments: Any, **more: Any) -> list[Any]:
         """Start, wait, return the exit codes."""
@@ -111,9 +126,30 @@ class Trainer:
         return answer
 
 
+def errors(folder: Path, rank: int = 0) -> str:
+    """Return what a process has written to stderr."""
+    return (folder / f"errors{rank}").read_text()
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait until something has happened."""
+    deadline = time.monotonic() + HANG
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_alive(process: int) -> bool:
+    """Return whether a process still runs."""
+    try:
+        return "Z" not in Path(f"/proc/{process}/stat").read_text().rpartition(")")[2][:3]
+    except FileNotFoundError:
+        return False
+
+
 @pytest.fixture(scope="session")
-def trainer() -> Iterator[Trainer]:
-    """What starts trainings in processes of their own."""
+def runner() -> Iterator[Runner]:
+    """What starts trainings and tests in processes of their own."""
     server = subprocess.Popen(
         [sys.executable, "-c", _SERVER],
         stdin=subprocess.PIPE,
@@ -125,6 +161,6 @@ def trainer() -> Iterator[Trainer]:
     assert server.stdin is not None
     assert server.stdout is not None
     assert server.stdout.readline() == "ready\n"
-    yield Trainer(server)
+    yield Runner(server)
     server.stdin.close()
-    server.wait(timeout=60)
+    server.wait(timeout=HANG)

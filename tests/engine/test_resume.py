@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Trainer
+from conftest import Runner
 from torch import Tensor, nn
 
 import reblur_plugin
@@ -137,7 +137,7 @@ class TestExactness:
         tiny_options["datasets"]["train"] = {"type": "PairedImageDataset", **folders, **chance, **loading}
         assert_seventeen_and_twenty_three_are_forty(tmp_path, tiny_options)
 
-    def test_processes_draw_different_chance(self, tmp_path: Path, tiny_options: Options, trainer: Trainer) -> None:
+    def test_processes_draw_different_chance(self, tmp_path: Path, tiny_options: Options, runner: Runner) -> None:
         prelude = """
 import torch
 from reblur_plugin.models.reblur_model import ReblurModel
@@ -148,7 +148,7 @@ def optimize_parameters(self, iteration):
     whole(self, iteration)
 ReblurModel.optimize_parameters = optimize_parameters
 """
-        assert trainer.run(tiny_options, tmp_path, processes=2, prelude=prelude) == [0, 0]
+        assert runner.run(tiny_options, tmp_path, processes=2, prelude=prelude) == [0, 0]
         drawn = [(tmp_path / f"drawn{rank}").read_text().split() for rank in (0, 1)]
         assert len({*drawn[0], *drawn[1]}) == 4  # two iterations of two processes
 

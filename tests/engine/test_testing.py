@@ -5,17 +5,13 @@ from __future__ import annotations
 import copy
 import os
 import signal
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
+from conftest import Runner, errors, is_alive, until
 
 from reblur_plugin import checkpoints
 from reblur_plugin.archs.reblur_arch import ReblurNet
@@ -26,13 +22,13 @@ from reblur_plugin.engine import testing
 from reblur_plugin.models.reblur_model import ReblurModel, ReblurModelError
 from reblur_plugin.options.reading import OptionError
 
-IMAGES = 40
+IMAGES, MOST = 20, 8  # of the whole test, and of a process that is killed
 Options = dict[str, Any]
 
 
 @pytest.fixture
 def options(tmp_path: Path, rng: np.random.Generator) -> Options:
-    """Options of a test of 40 small images with adaptation, by networks as they are initialised."""
+    """Options of a test of small images with adaptation, by networks as they are initialised."""
     for index in range(IMAGES):
         sharp = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
         write_image(tmp_path / "sharp" / f"{index:02d}.png", sharp)
@@ -64,55 +60,43 @@ def options(tmp_path: Path, rng: np.random.Generator) -> Options:
     }
 
 
-LATE = """
-import os, time
+# A process finishes so many images at most; the second one reads the journal late.
+HELD = """
+import time
 from reblur_plugin.evaluation.journal import Journal
-entries = Journal.entries
+add, entries, noted = Journal.add, Journal.entries, []
+def held(journal, dataset, entry):
+    while len(noted) == {most}:
+        time.sleep(1)
+    noted.append(entry)
+    add(journal, dataset, entry)
 def late(journal, dataset):
     time.sleep(2 * (journal.rank == 1))
     return entries(journal, dataset)
-Journal.entries = late
+Journal.add, Journal.entries = held, late
 """
 
 
-def start(options: Options, folder: Path, processes: int = 1) -> list[subprocess.Popen[str]]:
-    """Start the command in as many processes as torchrun would; the second reads the journal late."""
-    (folder / "o.yml").write_text(yaml.safe_dump(options))
-    (folder / "late.py").write_text(LATE)
-    command = [sys.executable, "-m", "reblur_plugin.test", "-opt", "o.yml"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(processes)}
-    return [
-        subprocess.Popen(
-            command + (["--launcher", "pytorch", "--import", "late"] if processes > 1 else []),
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **address, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(processes)
-    ]
+def interrupt(runner: Runner, options: Options, folder: Path, number: signal.Signals, processes: int = 1) -> list[Any]:
+    """Send a signal to all processes of a test once each has finished at least three images; return the exit codes."""
+    runner.start(options, folder, processes, prelude=HELD.format(most=MOST), program="test")
+    journals = [folder / "results" / "tiny" / "journal" / f"{rank}.jsonl" for rank in range(processes)]
+
+    def is_time() -> bool:
+        assert all(map(is_alive, runner.children)), [errors(folder, rank) for rank in range(processes)]
+        return all(path.exists() and path.read_bytes().count(b"}\n") > 2 for path in journals)
+
+    until(is_time)
+    for process in runner.children:
+        os.kill(process, number)
+    return runner.wait()
 
 
-def finish(processes: list[subprocess.Popen[str]]) -> str:
-    """Wait for the end of a test; return what its first process said."""
-    said = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), said
-    return said[0][1]
-
-
-def kill_in_the_middle(processes: list[subprocess.Popen[str]], results: Path, number: int = signal.SIGKILL) -> None:
-    """Kill all processes once each has finished at least three images."""
-    deadline = time.monotonic() + 120
-    journals = [results / "journal" / f"{rank}.jsonl" for rank in range(len(processes))]
-    while not all(path.exists() and path.read_bytes().count(b"}\n") > 2 for path in journals):
-        assert time.monotonic() < deadline
-        assert [process.poll() for process in processes] == [None] * len(processes)
-        time.sleep(0.001)
-    for process in processes:
-        process.send_signal(number)
+def finish(runner: Runner, options: Options, folder: Path, processes: int = 1) -> str:
+    """Run a test to its end; return what its first process says."""
+    prelude = HELD.format(most=IMAGES)
+    assert runner.run(options, folder, processes, prelude=prelude, program="test") == [0] * processes, errors(folder)
+    return errors(folder)
 
 
 def tables(results: Path) -> tuple[str, list[list[str]]]:
@@ -129,7 +113,7 @@ def pictures(results: Path) -> dict[str, bytes]:
 @pytest.fixture
 def unbroken(options: Options, tmp_path: Path) -> Path:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as `start` does: results are bit for bit those of the same number of threads
+    torch.set_num_threads(1)  # as `runner` does: results are bit for bit those of the same number of threads
     assert testing.test(copy.deepcopy(options) | {"name": "unbroken"}, tmp_path)
     torch.set_num_threads(threads)
     return tmp_path / "results" / "unbroken"
@@ -137,17 +121,14 @@ def unbroken(options: Options, tmp_path: Path) -> Path:
 
 class TestGoingOn:
     def test_a_killed_test_ends_with_the_results_of_an_unbroken_one(
-        self, options: Options, tmp_path: Path, unbroken: Path
+        self, options: Options, tmp_path: Path, unbroken: Path, runner: Runner
     ) -> None:
         results = tmp_path / "results" / "tiny"
-        broken = start(options, tmp_path)
-        kill_in_the_middle(broken, results)
-        broken[0].communicate(timeout=60)
+        assert interrupt(runner, options, tmp_path, signal.SIGKILL) == [-signal.SIGKILL]
         written = {path: path.stat().st_mtime_ns for path in (results / "visualization").rglob("*.png")}
         done = (results / "journal" / "0.jsonl").read_text().count("}\n")
-        assert 3 <= done < IMAGES
-        said = finish(start(options, tmp_path))
-        assert f"Going on with the unfinished test in {results}" in said
+        assert 3 <= done <= MOST
+        assert f"Going on with the unfinished test in {results}" in finish(runner, options, tmp_path)
         assert tables(results) == tables(unbroken)
         assert pictures(results) == pictures(unbroken)
         kept = [path for path, changed in written.items() if path.stat().st_mtime_ns == changed]
@@ -156,28 +137,23 @@ class TestGoingOn:
         assert [path.name for path in results.parent.iterdir() if "archived" in path.name] == []
 
     def test_two_processes_and_then_three_end_with_the_results_of_one(
-        self, options: Options, tmp_path: Path, unbroken: Path
+        self, options: Options, tmp_path: Path, unbroken: Path, runner: Runner
     ) -> None:
         results = tmp_path / "results" / "tiny"
-        broken = start(options, tmp_path, processes=2)
-        kill_in_the_middle(broken, results)
-        for process in broken:
-            process.communicate(timeout=60)
-        finish(start(options, tmp_path, processes=3))
+        assert interrupt(runner, options, tmp_path, signal.SIGKILL, processes=2) == [-signal.SIGKILL] * 2
+        finish(runner, options, tmp_path, processes=3)
         assert tables(results) == tables(unbroken)
         assert pictures(results) == pictures(unbroken)
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_a_signal_ends_it_with_one_line(self, options: Options, tmp_path: Path, number: signal.Signals) -> None:
-        options["val"]["tta"]["steps"] = 50
+    def test_a_signal_ends_it_with_one_line(
+        self, options: Options, tmp_path: Path, runner: Runner, number: signal.Signals
+    ) -> None:
         results = tmp_path / "results" / "tiny"
-        (process,) = start(options, tmp_path)
-        kill_in_the_middle([process], results, number)
-        _, errors = process.communicate(timeout=60)
-        done = (results / "journal" / "0.jsonl").read_text().count("}\n")
-        assert f"{number.name}: {done} of {IMAGES} images are done; the same command goes on from there" in errors
-        assert "Traceback" not in errors
-        assert process.returncode == 130
+        assert interrupt(runner, options, tmp_path, number) == [130]
+        said, done = errors(tmp_path), (results / "journal" / "0.jsonl").read_text().count("}\n")
+        assert f"{number.name}: {done} of {IMAGES} images are done; the same command goes on from there" in said
+        assert "Traceback" not in said
         assert list(results.rglob("*.part")) == []
 
 
@@ -236,7 +212,7 @@ class TestStartingAnew:
 
     def test_with_other_data(self, options: Options, tmp_path: Path, unfinished: Path) -> None:
         for kind in ("blurry", "sharp"):
-            (tmp_path / kind / "39.png").unlink()
+            (tmp_path / kind / f"{IMAGES - 1}.png").unlink()
         assert testing.test(options, tmp_path)
         assert len(self.archived(unfinished)) == 1
         assert "but of other data" in self.log(unfinished)

@@ -17,20 +17,14 @@ from reblur_plugin.options.reading import OptionError, Options, write
 
 
 def folders(root: Path, name: str, is_train: bool) -> dict[str, str]:
-    """Return BasicSR's names of a run's folders and their paths; nothing is created.
-
-    Args:
-        root: folder of experiments/, results/ and tb_logger/.
-        name: the run's name.
-        is_train: training or test.
-    """
+    """Return the paths of a run's folders by BasicSR's names; nothing is created."""
     main = root / ("experiments" if is_train else "results") / name
     own = {"log": main, "visualization": main / "visualization"}
     if is_train:
         own |= {"experiments_root": main, "models": main / "models", "training_states": main / "training_states"}
         own |= {"tb_logger": root / "tb_logger" / name}
     else:
-        own |= {"results_root": main, "journal": main / "journal"}
+        own["results_root"] = main
     return {key: str(folder) for key, folder in own.items()}
 
 

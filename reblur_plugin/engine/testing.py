@@ -27,18 +27,15 @@ _TRIAL = 256  # pixels on a side of what is deblurred before a folder is made
 
 
 def test(options: Options, root: Path, launcher: str = "none") -> bool:
-    """Test with checked options: pictures, a log and tables for each data set in results/NAME.
+    """Test with checked options; return whether the end was reached (False: interrupted).
 
-    A test that was interrupted or killed goes on when it is started again with the same options, checkpoints and data;
-    otherwise an older results/NAME is renamed.
+    Pictures, a log and a table for each data set are written to results/NAME. A test that was interrupted or killed
+    goes on when it is started again with the same options, checkpoints and data; else an older results/NAME is renamed.
 
     Args:
         options: from `reading.read` and `checks.check`.
         root: folder that gets results/.
         launcher: "none", "pytorch" under torchrun, or "slurm" under srun.
-
-    Returns:
-        Whether the end was reached (False: interrupted).
 
     Raises:
         ReblurError: for everything that is wrong with options, data or checkpoints, before anything is created.
@@ -48,7 +45,9 @@ def test(options: Options, root: Path, launcher: str = "none") -> bool:
     datasets = list(named.values())
     model = build_model(opt)
     _try_out(opt, model, datasets)
-    journal, results = Journal(Path(opt["path"]["journal"]), opt["rank"]), Path(opt["path"]["results_root"])
+    results = Path(opt["path"]["results_root"])
+    journal = Journal(results / "journal", opt["rank"])
+    opt["path"]["journal"] = str(journal.folder)
     identity = _identity(opt["resolved"], datasets, model.device) if opt["rank"] == 0 else {}
     different, older = journal.differences(identity), results.exists()
     with _interruptible(), experiment.opened(opt, archive=different != []) as logger:
@@ -64,8 +63,7 @@ def test(options: Options, root: Path, launcher: str = "none") -> bool:
                 logger.info("Results are in %s", results)
             return True
         except KeyboardInterrupt as stop:
-            done = sum(len(journal.entries(dataset.opt["name"])) for dataset in datasets)
-            counts = done, sum(map(len, datasets))
+            counts = sum(len(journal.entries(data.opt["name"])) for data in datasets), sum(map(len, datasets))
             reason = stop.args or ("stopped",)
             logger.info("%s: %d of %d images are done; the same command goes on from there", *reason, *counts)
             return False

@@ -19,6 +19,7 @@ from reblur_plugin import __version__
 from reblur_plugin.engine import experiment
 from reblur_plugin.engine.preparation import prepare, try_all_metrics
 from reblur_plugin.evaluation.journal import Journal
+from reblur_plugin.files import remove_parts
 from reblur_plugin.host import build_model
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options.reading import Options
@@ -42,12 +43,11 @@ def test(options: Options, root: Path, launcher: str = "none") -> bool:
     """
     options = {**options, "val": {"save_img": True, **(options.get("val") or {})}}
     opt, named = prepare(options, root, False, launcher)
-    datasets = list(named.values())
-    model = build_model(opt)
-    _try_out(opt, model, datasets)
-    results = Path(opt["path"]["results_root"])
+    datasets, results = list(named.values()), Path(opt["path"]["results_root"])
     journal = Journal(results / "journal", opt["rank"])
     opt["path"]["journal"] = str(journal.folder)
+    model = build_model(opt)
+    _try_out(opt, model, datasets)
     identity = _identity(opt["resolved"], datasets, model.device) if opt["rank"] == 0 else {}
     different, older = journal.differences(identity), results.exists()
     with _interruptible(), experiment.opened(opt, archive=different != []) as logger:
@@ -55,6 +55,7 @@ def test(options: Options, root: Path, launcher: str = "none") -> bool:
             with logging_redirect_tqdm([logger]):
                 logger.info(_plan(different, older, results))
                 if opt["rank"] == 0:
+                    remove_parts(results)  # the other processes wait for the first one's journal
                     journal.start(identity)
                 for dataset in datasets:
                     model.validation(DataLoader(dataset), opt["name"], None, opt["val"]["save_img"])

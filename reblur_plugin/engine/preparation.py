@@ -26,7 +26,7 @@ def prepare(options: Options, root: Path, is_train: bool, launcher: str = "none"
     values filled in, lengths in iterations. Nothing is created on disk.
 
     Args:
-        options: from `reading.read` and `checks.check`; not changed.
+        options: checked, as from `cli.read_options`; not changed.
         root: folder of experiments/, results/ and tb_logger/.
         is_train: training or test; a test needs no data set `train`.
         launcher: "none", "pytorch" under torchrun, or "slurm" under srun.

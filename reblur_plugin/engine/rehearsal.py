@@ -26,7 +26,7 @@ def rehearse(options: Options, root: Path) -> Iterator[str]:
     """Yield the lines of the report, as they become known. Nothing is written to disk.
 
     Args:
-        options: from `reading.read` and `checks.check`, of a training.
+        options: checked, as from `cli.read_options`, of a training.
         root: folder that would get experiments/.
 
     Raises:

@@ -34,7 +34,7 @@ def test(options: Options, root: Path, launcher: str = "none") -> bool:
     goes on when it is started again with the same options, checkpoints and data; else an older results/NAME is renamed.
 
     Args:
-        options: from `reading.read` and `checks.check`.
+        options: checked, as from `cli.read_options`.
         root: folder that gets results/.
         launcher: "none", "pytorch" under torchrun, or "slurm" under srun.
 

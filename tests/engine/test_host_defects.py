@@ -324,7 +324,7 @@ class TestMessages:
         models = place / "experiments" / "tiny" / "models"
         tiny_options["path"] = {f"pretrain_network_{label}": str(models / f"net_{label}_2.pth") for label in "gr"}
         del tiny_options["val"], tiny_options["logger"], tiny_options["train"], tiny_options["datasets"]["train"]
-        checks.check(tiny_options, is_train=False)
+        assert checks.problems(tiny_options, is_train=False) == []
         testing.test(tiny_options, place)
         pictures = place / "results" / "tiny" / "visualization" / "tiny_val"
         assert {path.name for path in pictures.rglob("*.png")} == {"000000.png"}

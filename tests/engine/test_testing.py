@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import Runner, errors, is_alive, until
 
 from reblur_plugin import checkpoints

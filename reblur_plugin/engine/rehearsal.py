@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from reblur_plugin.archs.complexity import count_macs, count_parameters
+from reblur_plugin.core.schedule import LearningRate
 from reblur_plugin.engine.batches import Batches
 from reblur_plugin.engine.preparation import Datasets, prepare, try_all_metrics
 from reblur_plugin.engine.processes import memory_in_gib
@@ -115,9 +116,6 @@ def _size(network: torch.nn.Module, patch: int) -> str:
 def _plan(train: Options) -> str:
     """Return M_D's learning rate and the iterations where it changes."""
     schedule = train.get("scheduler_g") or train.get("scheduler") or {}
-    rate, gamma = (train.get("optim_g") or train["optim_r"])["lr"], schedule.get("gamma", 0.5)
-    steps = [f"{rate:g}"]
-    for milestone in schedule.get("milestones", ()):
-        rate *= gamma
-        steps.append(f"{rate:g} from {milestone}")
-    return ", ".join(steps)
+    base = (train.get("optim_g") or train["optim_r"])["lr"]
+    rate = LearningRate(base, tuple(schedule.get("milestones", ())), schedule.get("gamma", 0.5))
+    return ", ".join([f"{base:g}", *(f"{value:g} from {milestone}" for milestone, value in rate.changes())])

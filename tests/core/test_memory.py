@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+from reblur_plugin.core.available import in_use
+from reblur_plugin.core.memory import Costs, Form, Photograph, _LiveBytes
+from reblur_plugin.core.plan import Plan
+from reblur_plugin.core.tiles import Tiling
 from torch import nn
 
 from reblur_plugin.archs.reblur_arch import ReblurNet
@@ -19,10 +23,6 @@ from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.archs.srn_arch import SRN
 from reblur_plugin.core import memory
 from reblur_plugin.core.adapt import AdaptConfig, AdaptError, adapt
-from reblur_plugin.core.available import in_use
-from reblur_plugin.core.memory import Costs, Form, Photograph, _LiveBytes
-from reblur_plugin.core.plan import Plan
-from reblur_plugin.core.tiles import Tiling
 
 MIB = 2**20
 

@@ -23,25 +23,21 @@ import yaml
 from torch import Tensor, nn
 
 import reblur_plugin
-from reblur_plugin import checkpoints, cli, host, test, train
+from reblur_plugin import checkpoints, cli, test, train
 from reblur_plugin.data.pair_dataset import DrawSampler
-from reblur_plugin.engine import resume, run, testing, training
+from reblur_plugin.engine import run, testing, training
 from reblur_plugin.engine.batches import Batches
 from reblur_plugin.evaluation.request import Request
 from reblur_plugin.evaluation.scores import Scores
 from reblur_plugin.evaluation.scoring import Awaited, Scorer
 from reblur_plugin.evaluation.validation import evaluate
 from reblur_plugin.files import FileError
+from reblur_plugin.host import get_root_logger, registry
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options import checks, reading
 from reblur_plugin.options.components import build_dataset
 
-host.prepare()
 reblur_plugin.register()
-
-from basicsr.utils import get_root_logger  # noqa: E402 - after host.prepare()
-from basicsr.utils import logger as basicsr_logger  # noqa: E402
-from basicsr.utils.registry import ARCH_REGISTRY  # noqa: E402
 
 Options = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +64,7 @@ def fresh_logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
     """BasicSR's logger as in a new process."""
     logger = logging.getLogger("basicsr")
     level = logger.level
-    monkeypatch.setattr(basicsr_logger, "initialized_logger", {})
+    monkeypatch.setattr("basicsr.utils.logger.initialized_logger", {})
     monkeypatch.setattr(logger, "handlers", [])
     logger.setLevel(logging.NOTSET)
     yield logger
@@ -118,7 +114,7 @@ class TestSilentWrongResults:
 
     def test_a_resumed_run_has_the_weights_of_both_networks(self, trained: Path, tiny_options: Options) -> None:
         opt = run.start(tiny_options, trained.parents[1], True, "none")
-        resume.find_state(opt, auto_resume=True)
+        checkpoints.find_state(opt, auto_resume=True)
         model = ReblurModel(opt)
         for label, network in (("g", model.net_g), ("r", model.net_r)):
             saved = checkpoints.state_dict(trained / "models" / f"net_{label}_2.pth")
@@ -158,13 +154,13 @@ class TestSilentWrongResults:
             def forward(self, x: Tensor) -> Tensor:
                 return self.norm(x)
 
-        ARCH_REGISTRY.register(NormedGain)
+        registry.ARCH_REGISTRY.register(NormedGain)
         try:
             tiny_options["network_g"] = {"type": "NormedGain"}
             tiny_options["train"]["ema_decay"] = 0.999
             model = ReblurModel(run.start(tiny_options, place, True, "none"))
         finally:
-            del ARCH_REGISTRY._obj_map["NormedGain"]
+            del registry.ARCH_REGISTRY._obj_map["NormedGain"]
         model.feed_data({"lq": torch.full((2, 3, 8, 8), 0.5), "gt": torch.full((2, 3, 8, 8), 0.8)})
         model.optimize_parameters(1)
         assert not torch.equal(model.net_g.norm.running_mean, torch.zeros(3))
@@ -323,7 +319,7 @@ class TestMessages:
         models = place / "experiments" / "tiny" / "models"
         tiny_options["path"] = {f"pretrain_network_{label}": str(models / f"net_{label}_2.pth") for label in "gr"}
         del tiny_options["val"], tiny_options["logger"], tiny_options["train"], tiny_options["datasets"]["train"]
-        checks.check(tiny_options, is_train=False)
+        assert checks.problems(tiny_options, is_train=False) == []
         testing.test(tiny_options, place)
         pictures = place / "results" / "tiny" / "visualization" / "tiny_val"
         assert {path.name for path in pictures.rglob("*.png")} == {"000000.png"}

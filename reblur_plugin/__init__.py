@@ -24,6 +24,7 @@ _HOME = {
     "adapt": "core.adapt",
     "load": "networks",
     "OptionError": "options.reading",
+    "Updater": "core.updater",
     "register": "registration",
 }
 __all__ = [*_HOME]

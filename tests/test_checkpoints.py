@@ -7,8 +7,10 @@ import io
 import os
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,8 +18,11 @@ from torch import Tensor, nn
 
 import reblur_plugin
 from reblur_plugin import checkpoints
+from reblur_plugin.archs.reblur_arch import ReblurNet
+from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.checkpoints import CheckpointError, forget, load, load_weights, origin, save, state_dict
 from reblur_plugin.files import FileError
+from reblur_plugin.host import build_model
 
 
 class Payload:
@@ -158,7 +163,7 @@ class TestLoad:
         ):
             load(path)
         assert list(path.parent.iterdir()) == [path]
-        pickle.loads(pickle.dumps(Payload(path.parent / "made")))  # the payload does work
+        pickle.loads(pickle.dumps(Payload(path.parent / "made")))  # noqa: S301 - the payload does work
         assert (path.parent / "made").is_dir()
 
     def test_a_whole_network_is_no_checkpoint(self, path: Path, network: nn.Linear) -> None:
@@ -356,10 +361,113 @@ class TestOrigin:
         assert (found["seed"], found["data"], found["blur_kind"], found["iteration"]) == (3, "abc", "blur", 7)
         assert found["versions"] == {"reblur_plugin": reblur_plugin.__version__, "torch": torch.__version__}
 
+    def test_of_unresolved_options_it_tells_those_that_matter_elsewhere(self) -> None:
+        opt = {"name": "a", "network_g": {"type": "SRN"}, "val": {"tta": None}, "path": {"models": "/m"}, "rank": 0}
+        assert origin(opt, 7)["options"] == {"name": "a", "network_g": {"type": "SRN"}, "val": {"tta": None}}
+
     def test_it_loads_without_running_code(self, path: Path) -> None:
         # paths, dtypes, sets and PyTorch's own version aren't plain values
         save({"origin": origin({"resolved": {"root": Path("a/b"), "dtype": torch.bfloat16, 1: {2}}}, 1)}, path)
         assert load(path)["origin"]["options"] == {"root": "a/b", "dtype": "torch.bfloat16", "1": "{2}"}
+
+
+class TestNetwork:
+    """`network` builds what a checkpoint tells of; the refusals are in tests/metrics/test_reblurability_metric.py."""
+
+    BLOCK: ClassVar = {"type": "ReblurNet", "num_blocks": 1, "num_feat": 4}
+
+    @pytest.fixture(autouse=True)
+    def registered(self) -> None:
+        reblur_plugin.register()
+
+    def test_a_checkpoint_of_basicsrs_own_pipeline_tells_its_networks(self, tmp_path: Path) -> None:
+        # its options are never resolved: they reach the model as BasicSR has read and filled them
+        descent = {"type": "SGD", "lr": 0.1}
+        opt: dict[str, Any] = {
+            "name": "a",
+            "model_type": "ReblurModel",
+            "is_train": True,
+            "dist": False,
+            "rank": 0,
+            "num_gpu": 0,
+            "network_g": {"type": "ResUNet", "num_blocks": 1, "num_feats": [4, 4, 4]},
+            "network_r": self.BLOCK,
+            "path": {"models": str(tmp_path), "training_states": str(tmp_path)},
+            "train": {
+                "optim_g": descent,
+                "optim_r": descent,
+                "scheduler": {"milestones": [9]},
+                "pixel_opt": {"type": "MultiScaleL1Loss"},
+                "reblur_opt": {},
+            },
+        }
+        model = build_model(opt)
+        model.save(0, 3)
+        for label, own in (("g", model.net_g), ("r", model.net_r)):
+            network = checkpoints.network(tmp_path / f"net_{label}_3.pth", label)
+            assert (type(network), network.training) == (type(own), False)
+            image = torch.rand(1, 3, 16, 16)
+            assert torch.equal(network(image), own.eval()(image))
+        found = checkpoints.options(tmp_path / "net_g_3.pth")
+        assert found.keys() == {"name", "model_type", "network_g", "network_r", "train"}
+        assert "path" not in found  # whose folders are nobody else's business
+
+    def test_averaged_weights_go_before_raw_ones(self, path: Path) -> None:
+        networks = {"params": ReblurNet(1, 4), "params_ema": ReblurNet(1, 4)}
+        checkpoints.save_network(networks, {"options": {"network_r": self.BLOCK}}, path)
+        averaged = networks["params_ema"].state_dict()
+        assert all(
+            torch.equal(averaged[name], value) for name, value in checkpoints.network(path, "r").state_dict().items()
+        )
+
+    def test_a_data_parallel_wrapper_is_taken_off(self, path: Path) -> None:
+        checkpoints.save_network({"params": nn.DataParallel(ReblurNet(1, 4))}, {}, path)
+        assert checkpoints.load(path)["params"].keys() == ReblurNet(1, 4).state_dict().keys()
+
+
+class TestPublicLoad:
+    """`reblur_plugin.load`: M_D and M_R of a training, for anybody's own code."""
+
+    BLOCKS: ClassVar = {
+        "network_g": {"type": "ResUNet", "num_blocks": 1, "num_feats": [4, 4, 4]},
+        "network_r": {"type": "ReblurNet", "num_blocks": 1, "num_feat": 4},
+    }
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        for label, network in (("g", ResUNet(1, (4, 4, 4))), ("r", ReblurNet(1, 4))):
+            checkpoints.save_network(
+                {"params": network}, {"options": self.BLOCKS}, tmp_path / f"net_{label}_latest.pth"
+            )
+        return tmp_path
+
+    def test_gives_both_networks_in_eval_mode(self, folder: Path) -> None:
+        deblur_net, reblur_net = reblur_plugin.load(folder / "net_g_latest.pth")
+        assert [type(network) for network in (deblur_net, reblur_net)] == [ResUNet, ReblurNet]
+        assert not deblur_net.training
+        assert not reblur_net.training
+        assert reblur_plugin.adapt(deblur_net, reblur_net, torch.rand(1, 3, 16, 16), steps=1).fallback is None
+
+    def test_m_r_may_be_another_file(self, folder: Path) -> None:
+        other = ReblurNet(1, 4)
+        checkpoints.save_network({"params": other}, {"options": self.BLOCKS}, folder / "mine.pth")
+        found = reblur_plugin.load(str(folder / "net_g_latest.pth"), str(folder / "mine.pth")).reblur_net
+        assert all(torch.equal(*pair) for pair in zip(found.parameters(), other.parameters(), strict=True))
+
+    def test_without_m_r_there_is_none(self, path: Path) -> None:
+        origin = {"options": {"network_g": self.BLOCKS["network_g"]}}
+        checkpoints.save_network({"params": ResUNet(1, (4, 4, 4))}, origin, path)
+        assert reblur_plugin.load(path).reblur_net is None
+
+    def test_an_m_r_that_is_missing_is_named(self, folder: Path) -> None:
+        (folder / "net_r_latest.pth").unlink()
+        with pytest.raises(CheckpointError, match=r"net_r_latest\.pth: no such checkpoint; check the path$"):
+            reblur_plugin.load(folder / "net_g_latest.pth")
+
+    def test_registers_by_itself(self, folder: Path) -> None:
+        code = "import sys, reblur_plugin; print(type(reblur_plugin.load(sys.argv[1]).deblur_net).__name__)"
+        command = [sys.executable, "-W", "ignore", "-c", code, str(folder / "net_g_latest.pth")]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "ResUNet\n"
 
 
 def test_files_are_read_by_torchs_safe_unpickler_only(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:

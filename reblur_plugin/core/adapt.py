@@ -61,7 +61,7 @@ def adapt(
     """
     if config is not None and choices:
         raise AdaptError(f"adapt: give either config or single choices, got both ({', '.join(choices)})")
-    return Adapter(deblur_net, reblur_net, config, **choices)(blurry, plan, tick)
+    return Adapter(deblur_net, reblur_net, config or AdaptConfig(**choices))(blurry, plan, tick)
 
 
 class Adapter:

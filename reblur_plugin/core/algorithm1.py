@@ -108,7 +108,7 @@ def algorithm1(
         plan: what is computed in which parts.
         start: the weights to begin at; None: theta_D.
         tick: called after each pass over a tile.
-        release: called before line 10, when all graphs are gone.
+        release: called before line 10, when graphs and the optimiser are gone.
     """
     names = chosen_names(deblur_net, config.parameters)
     with (
@@ -135,6 +135,7 @@ def algorithm1(
         trace.add(final)
         adapted = [weight.data for weight in weights]
     steps = trace.steps()
+    del optimizer  # its moments are as large as theta_D
     release()
     return Adaptation(_line_10(final, trace.first, steps, config), trace.first, steps, config, plan), adapted
 

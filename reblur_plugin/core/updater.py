@@ -40,6 +40,8 @@ class Updater:
     ) -> None:
         self.network, self.optimizer, self.name = network, optimizer, name
         self.precision, self.max_norm = precision, max_norm
+        for group in optimizer.param_groups if optimizer else ():
+            group.setdefault("initial_lr", group["lr"])  # PyTorch's word for the rate before any schedule
         self.weights = [weight for weight in network.parameters() if weight.requires_grad]
         self.device = next(network.parameters()).device
         self.scaler = torch.amp.GradScaler(
@@ -117,10 +119,10 @@ class Updater:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Take a saved state, but keep this optimiser's own numbers (betas, weight decay, ...).
+        """Take a saved state, but keep this optimiser's own numbers (lr, betas, weight decay, ...).
 
         Returns:
-            Each number that differs: this optimiser's and the saved one.
+            Each number that differs: this optimiser's and the saved one. Of learning rates the first ones count.
         """
         assert self.optimizer is not None
         own = [{key: value for key, value in group.items() if key != "params"} for group in self.optimizer.param_groups]
@@ -136,7 +138,11 @@ class Updater:
         self.skipped_in_a_row.fill_(in_a_row)
         differing: dict[str, tuple[Any, Any]] = {}
         for group, numbers in zip(self.optimizer.param_groups, own, strict=True):
-            saved = {key: group.get(key) for key in numbers}
-            differing |= {key: (value, saved[key]) for key, value in numbers.items() if saved[key] != value}
+            own_numbers = {key: value for key, value in numbers.items() if key != "lr"}  # which a schedule has moved
+            differing |= {
+                "lr" if key == "initial_lr" else key: (value, group.get(key))
+                for key, value in own_numbers.items()
+                if group.get(key) != value
+            }
             group.update(numbers)
         return differing

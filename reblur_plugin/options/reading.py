@@ -87,7 +87,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> Options:
 
 def _parse(text: str, source: str) -> Any:
     try:
-        value = yaml.load(text, Loader=_Loader)  # a SafeLoader
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
         json.dumps(value, default=str, skipkeys=True)  # refuses a block that holds itself
         return value
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a 13th month is a ValueError

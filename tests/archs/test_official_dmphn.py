@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import reblur_plugin
 from reblur_plugin import checkpoints
 from reblur_plugin.archs.dmphn_arch import DHN, DMPHN
 from reblur_plugin.data.images import read_image, to_tensor
@@ -38,10 +39,49 @@ def test_dmphn_gives_the_authors_images(shared: Path, converted: Path, frame: st
 
 
 def test_one_file_serves_both_networks(converted: Path) -> None:
-    assert checkpoints.load(converted).keys() == {"params"}
+    assert checkpoints.load(converted).keys() == {"params", "origin"}
     for network in (DHN(), DMPHN()):
         checkpoints.load_weights(network, converted)
         assert network.state_dict()["decoder_lv3.layer16.weight"].shape == (128, 64, 4, 4)
+
+
+@pytest.fixture
+def official(tmp_path: Path) -> Path:
+    """A folder of the eight files as published, with other weights."""
+    folder = tmp_path / "official"
+    folder.mkdir()
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for name, value in DMPHN().state_dict().items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = value
+    for part, weights in parts.items():
+        torch.save(weights, folder / f"{part}.pkl")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"), [([], DMPHN), (["--network", "DMPHN"], DMPHN), (["--network", "DHN"], DHN)], ids=str
+)
+def test_the_file_tells_its_network(
+    official: Path, root: Path, tmp_path: Path, arguments: list[str], kind: type[torch.nn.Module]
+) -> None:
+    out = tmp_path / "dmphn.pth"
+    command = [sys.executable, "scripts/convert_dmphn.py", str(official), str(out), *arguments]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    deblur_net, reblur_net = reblur_plugin.load(out)
+    assert type(deblur_net) is kind
+    assert reblur_net is None
+    published = torch.load(official / "encoder_lv2.pkl", weights_only=True)
+    assert all(torch.equal(deblur_net.encoder_lv2.state_dict()[name], value) for name, value in published.items())
+
+
+def test_files_that_do_not_fit_are_one_sentence(official: Path, root: Path, tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(1)}, official / "decoder_lv4.pkl")
+    command = [sys.executable, "scripts/convert_dmphn.py", str(official), str(tmp_path / "out.pth")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {official}: doesn't fit DMPHN with ")
+    assert not (tmp_path / "out.pth").exists()
 
 
 def test_a_folder_without_the_checkpoints_is_one_sentence_and_no_file(root: Path, tmp_path: Path) -> None:

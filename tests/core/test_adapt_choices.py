@@ -247,7 +247,7 @@ class TestPrecisionAndLayout:
 def test_time_is_that_of_the_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     # a clock that goes on by 1, 2, 3, ... seconds between looks
     looks = iter([0.0, 1.0, 3.0, 6.0])
-    monkeypatch.setattr("reblur_plugin.core.adapt.time.perf_counter", lambda: next(looks))
+    monkeypatch.setattr("reblur_plugin.core.algorithm1.time.perf_counter", lambda: next(looks))
     result = adapt(Gain(1.0), Gain(1.25), BLURRY, steps=2, **HALF)
     assert [step.seconds for step in result.steps] == [1.0, 2.0, 3.0]
     assert result.seconds == 6.0

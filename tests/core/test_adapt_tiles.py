@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.core.adapt import AdaptConfig, AdaptError, adapt
-from reblur_plugin.core.plan import Plan
-from reblur_plugin.core.tiles import Tiling
+from reblur_plugin.core.parts import Plan, Tiling
 
 PLANS = {
     "two columns": Plan(tiling=Tiling(1, 2, 16)),

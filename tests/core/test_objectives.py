@@ -19,7 +19,6 @@ from torch.testing import assert_close
 
 from reblur_plugin.core.objectives import (
     SHARP_REFERENCES,
-    blur_and_reblur_loss,
     blur_loss,
     collapse_indicator,
     deblurring_module_loss,
@@ -385,41 +384,6 @@ class TestEq5ReblurLoss:
     def test_refuses_images_of_two_sizes(self, reblur_net: Affine, sharp: Tensor) -> None:
         with pytest.raises(ReblurError, match=r"L1 distance.*got \(1, 1, 1, 3\) and \(1, 1, 1, 2\)"):
             reblur_loss(reblur_net, pixels(1, 2, 3), sharp)
-
-
-class TestEq2AndEq5FromOnePass:
-    @pytest.fixture
-    def deblurred(self) -> Tensor:
-        return pixels(0.375, 0.75).requires_grad_()
-
-    def test_are_both_losses(self, reblur_net: Affine, deblurred: Tensor, blurry: Tensor, sharp: Tensor) -> None:
-        l_blur, l_reblur = blur_and_reblur_loss(reblur_net, deblurred, blurry, sharp)
-        assert l_blur.item() == 0.09375  # (0.0625 + 0.125) / 2
-        assert l_reblur.item() == 0.65625  # (0.5625 + 0.75) / 2
-
-    def test_give_each_gradient_by_itself(
-        self, reblur_net: Affine, deblurred: Tensor, blurry: Tensor, sharp: Tensor
-    ) -> None:
-        l_blur, l_reblur = blur_and_reblur_loss(reblur_net, deblurred, blurry, sharp)
-        (at_image,) = torch.autograd.grad(l_reblur, deblurred, retain_graph=True)
-        of_weights = torch.autograd.grad(l_blur, (reblur_net.gain, reblur_net.offset))
-        assert_close(at_image, pixels(-0.75, 0.75))  # sign(M_R(L) - M_R(S)) r / 2
-        assert of_weights == (-0.1875, 0)  # (0.375 - 0.75) / 2; (1 - 1) / 2
-
-    def test_the_reblurred_sharp_image_carries_no_gradient(
-        self, reblur_net: Affine, deblurred: Tensor, blurry: Tensor, sharp: Tensor
-    ) -> None:
-        _, l_reblur = blur_and_reblur_loss(reblur_net, deblurred, blurry, sharp)
-        l_reblur.backward()
-        assert gradient(reblur_net.gain) == 0.1875  # (-0.375 + 0.75) / 2, by M_R(L) alone
-        assert gradient(reblur_net.offset) == 0
-
-    def test_a_network_that_works_in_place_changes_no_image(self, blurry: Tensor, sharp: Tensor) -> None:
-        network = nn.Sequential(nn.ReLU(inplace=True), Affine(1.5, -0.25))
-        deblurred = pixels(-0.5, 0.75).requires_grad_()
-        l_blur, _ = blur_and_reblur_loss(network, deblurred, blurry, sharp)
-        assert l_blur.item() == (0.5 + 0.125) / 2  # M_R(0, 0.75) = (-0.25, 0.875)
-        assert_close(deblurred, pixels(-0.5, 0.75).requires_grad_())
 
 
 class TestEq6DeblurringModuleLoss:

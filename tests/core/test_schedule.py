@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from reblur_plugin.core.schedule import MultiStepDecay, PiecewiseLinear, SharpWeight
+from reblur_plugin.core.schedule import LearningRate, PiecewiseLinear, SharpWeight
 
 
 class TestPiecewiseLinear:
@@ -51,26 +51,36 @@ class TestPiecewiseLinear:
             PiecewiseLinear.parse(value)
 
 
-class TestMultiStepDecay:
-    # Section S1: halved at 50, 75 and 90 % of 524000 iterations
-    @pytest.mark.parametrize(
-        ("iteration", "factor"),
-        [(0, 1), (261999, 1), (262000, 0.5), (392999, 0.5), (393000, 0.25), (471599, 0.25), (471600, 0.125)],
-    )
-    def test_the_papers_rate_is_halved_three_times(self, iteration: int, factor: float) -> None:
-        assert MultiStepDecay((262000, 393000, 471600), 0.5)(iteration) == factor
+class TestLearningRate:
+    # Section S1: halved at 50, 75 and 90 % of 524000 iterations; they are counted from 1
+    def test_the_papers_rate_is_halved_three_times(self) -> None:
+        rate = LearningRate(1.0, (262000, 393000, 471600))
+        expected = {1: 1, 262000: 1, 262001: 0.5, 393000: 0.5, 393001: 0.25, 471600: 0.25, 471601: 0.125, 524000: 0.125}
+        assert {iteration: rate(iteration) for iteration in expected} == expected
+
+    def test_it_rises_to_its_base_up_to_the_last_iteration_of_the_warm_up(self) -> None:
+        # a quarter more in each of the first four; a milestone on the way up shows when the top is reached
+        rate = LearningRate(0.1, (5,))
+        assert [rate(iteration, warm_up=4) for iteration in range(1, 8)] == pytest.approx(
+            [0.025, 0.05, 0.075, 0.1, 0.1, 0.05, 0.05], rel=1e-15, abs=0
+        )
+        assert LearningRate(0.1, (2,))(3, warm_up=4) == pytest.approx(0.075, rel=1e-15, abs=0)
+        assert LearningRate(0.1, (2,))(4, warm_up=4) == 0.05
 
     def test_it_is_pytorchs_multi_step_schedule(self) -> None:
-        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.7)
         reference = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[2, 3, 7], gamma=0.3)
-        decay = MultiStepDecay((2, 3, 7), 0.3)
-        for iteration in range(10):
-            assert decay(iteration) == pytest.approx(reference.get_last_lr()[0], rel=1e-15, abs=0)
+        rate = LearningRate(0.7, (2, 3, 7), 0.3)
+        for iteration in range(1, 11):
+            assert rate(iteration) == pytest.approx(reference.get_last_lr()[0], rel=1e-15, abs=0)
             optimizer.step()
             reference.step()
 
     def test_milestones_of_one_iteration_add_up(self) -> None:
-        assert MultiStepDecay((5, 5), 0.5)(5) == 0.25
+        assert LearningRate(1.0, (5, 5))(6) == 0.25
 
     def test_without_milestones_nothing_changes(self) -> None:
-        assert MultiStepDecay((), 0.5)(10**6) == 1
+        assert LearningRate(0.3)(10**6) == 0.3
+
+    def test_its_changes_are_told_with_the_rate_that_follows(self) -> None:
+        assert LearningRate(0.4, (3, 9), 0.5).changes() == [(3, 0.2), (9, 0.1)]

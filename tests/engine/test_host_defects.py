@@ -23,7 +23,7 @@ import yaml
 from torch import Tensor, nn
 
 import reblur_plugin
-from reblur_plugin import checkpoints, cli, host, test, train
+from reblur_plugin import checkpoints, cli, test, train
 from reblur_plugin.data.pair_dataset import DrawSampler
 from reblur_plugin.engine import testing, training
 from reblur_plugin.engine.batches import Batches
@@ -33,16 +33,12 @@ from reblur_plugin.evaluation.scores import Scores
 from reblur_plugin.evaluation.scoring import Awaited, Scorer
 from reblur_plugin.evaluation.validation import evaluate
 from reblur_plugin.files import FileError
+from reblur_plugin.host import get_root_logger, registry
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options import checks, reading
 from reblur_plugin.options.components import build_dataset
 
-host.prepare()
 reblur_plugin.register()
-
-from basicsr.utils import get_root_logger  # noqa: E402 - after host.prepare()
-from basicsr.utils import logger as basicsr_logger  # noqa: E402
-from basicsr.utils.registry import ARCH_REGISTRY  # noqa: E402
 
 Options = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +65,7 @@ def fresh_logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
     """BasicSR's logger as in a new process."""
     logger = logging.getLogger("basicsr")
     level = logger.level
-    monkeypatch.setattr(basicsr_logger, "initialized_logger", {})
+    monkeypatch.setattr("basicsr.utils.logger.initialized_logger", {})
     monkeypatch.setattr(logger, "handlers", [])
     logger.setLevel(logging.NOTSET)
     yield logger
@@ -159,13 +155,13 @@ class TestSilentWrongResults:
             def forward(self, x: Tensor) -> Tensor:
                 return self.norm(x)
 
-        ARCH_REGISTRY.register(NormedGain)
+        registry.ARCH_REGISTRY.register(NormedGain)
         try:
             tiny_options["network_g"] = {"type": "NormedGain"}
             tiny_options["train"]["ema_decay"] = 0.999
             model = ReblurModel(prepare(tiny_options, place, is_train=True)[0])
         finally:
-            del ARCH_REGISTRY._obj_map["NormedGain"]
+            del registry.ARCH_REGISTRY._obj_map["NormedGain"]
         model.feed_data({"lq": torch.full((2, 3, 8, 8), 0.5), "gt": torch.full((2, 3, 8, 8), 0.8)})
         model.optimize_parameters(1)
         assert not torch.equal(model.net_g.norm.running_mean, torch.zeros(3))

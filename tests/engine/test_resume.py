@@ -15,16 +15,14 @@ from conftest import Runner
 from torch import Tensor, nn
 
 import reblur_plugin
-from reblur_plugin import checkpoints, host
+from reblur_plugin import checkpoints
 from reblur_plugin.data.pair_dataset import DrawSampler
 from reblur_plugin.engine import training
+from reblur_plugin.host import registry
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options.reading import OptionError
 
-host.prepare()
 reblur_plugin.register()
-
-from basicsr.utils.registry import ARCH_REGISTRY  # noqa: E402 - after host.prepare()
 
 Options = dict[str, Any]
 
@@ -42,9 +40,9 @@ class HalfForgetful(nn.Module):
 
 @pytest.fixture
 def forgetful() -> Iterator[None]:
-    ARCH_REGISTRY.register(HalfForgetful)
+    registry.ARCH_REGISTRY.register(HalfForgetful)
     yield
-    del ARCH_REGISTRY._obj_map["HalfForgetful"]
+    del registry.ARCH_REGISTRY._obj_map["HalfForgetful"]
 
 
 @pytest.fixture
@@ -201,7 +199,7 @@ class TestResumeState:
         tiny_options |= {"name": "other", "path": {"resume_state": str(trained / "training_states" / "1.state")}}
         tiny_options["train"]["total_iter"] = 3
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # of PyTorch: that schedulers went before optimisers
+            warnings.simplefilter("error")
             training.train(copy.deepcopy(tiny_options), trained.parents[1], auto_resume=True)
         other = trained.with_name("other")
         assert "starting after iteration 1" in "".join(log.read_text() for log in other.glob("*.log"))

@@ -18,9 +18,8 @@ import torch
 from torch import nn
 
 import reblur_plugin
-from reblur_plugin import host
 
-ORDERS = ["reblur_first", "deblur_first", "simultaneous"]
+ORDERS = ["reblur_first", "deblur_first"]
 FLOAT = 4  # bytes
 STEPS = 3  # in the second one PyTorch agrees once upon the order of the gradients
 
@@ -50,7 +49,6 @@ def options(order: str, accumulate: int, is_distributed: bool, rank: int = 0) ->
 
 
 def model_of(order: str, accumulate: int, is_distributed: bool, rank: int = 0) -> Any:
-    host.prepare()
     reblur_plugin.register()
     from reblur_plugin.models.reblur_model import ReblurModel
 

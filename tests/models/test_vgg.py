@@ -11,13 +11,10 @@ import torchvision
 from torch import nn
 
 import reblur_plugin
-from reblur_plugin import host
+from reblur_plugin.host import build_loss
 from reblur_plugin.options import reading
 
-host.prepare()
 reblur_plugin.register()
-
-from basicsr.losses import build_loss  # noqa: E402
 
 
 @pytest.fixture

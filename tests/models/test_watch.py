@@ -45,16 +45,6 @@ class TestCollapseWatch:
         watch.add(torch.tensor(1.0))
         assert watch.warning() is not None
 
-    def test_parts_of_a_batch_make_one_iteration_together(self) -> None:
-        # three parts an iteration, of rho 0.4, 1.0 and 1.6: their mean is 1
-        watch = watched([])
-        for rho in [0.4, 1.0, 1.6] * 3:
-            watch.add(torch.tensor(rho), share=1 / 3)
-        assert watch.warning() is None
-        for rho in [0.4, 1.0, 1.6]:
-            watch.add(torch.tensor(rho), share=1 / 3)
-        assert "has been 1.000 for 4 iterations" in str(watch.warning())
-
     def test_without_any_iteration_nothing_is_said(self) -> None:
         assert CollapseWatch().warning() is None
 
@@ -74,16 +64,22 @@ class TestCollapseWatch:
 
 
 class TestFiniteWatch:
-    def test_finite_losses_are_well(self) -> None:
+    def watched(self, *losses: float) -> FiniteWatch:
         watch = FiniteWatch(torch.device("cpu"))
-        for iteration, loss in enumerate((0.5, -1.0, 3e38), start=1):
-            watch.add(torch.tensor(loss), iteration)
-        assert watch.first() is None
+        for iteration, loss in enumerate(losses, start=1):
+            watch.add({"l_1": torch.tensor(0.5), "l_blur": torch.tensor(loss)}, iteration)
+        return watch
+
+    def test_finite_losses_are_well(self) -> None:
+        assert self.watched(0.5, -1.0, 3e38).first() is None
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
     def test_the_first_bad_iteration_is_remembered(self, bad: float) -> None:
+        watch = self.watched(1.0, bad, 1.0, bad)
+        assert watch.first() == 2
+        assert watch.first() == 2
+
+    def test_an_iteration_without_losses_is_well(self) -> None:
         watch = FiniteWatch(torch.device("cpu"))
-        for iteration, loss in ((4, 1.0), (5, bad), (6, 1.0), (7, bad)):
-            watch.add(torch.tensor(loss, requires_grad=True), iteration)
-        assert watch.first() == 5
-        assert watch.first() == 5
+        watch.add({}, 1)
+        assert watch.first() is None

@@ -12,17 +12,16 @@ from typing import Any
 
 import pytest
 import torch
-from reblur_plugin.core.available import in_use
-from reblur_plugin.core.memory import Costs, Form, Photograph, _LiveBytes
-from reblur_plugin.core.plan import Plan
-from reblur_plugin.core.tiles import Tiling
 from torch import nn
 
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.archs.srn_arch import SRN
-from reblur_plugin.core import memory
+from reblur_plugin.core import budget
 from reblur_plugin.core.adapt import AdaptConfig, AdaptError, adapt
+from reblur_plugin.core.budget import Costs, Demand, PixelCost, _LiveBytes
+from reblur_plugin.core.device import in_use
+from reblur_plugin.core.parts import Plan, Tiling
 
 MIB = 2**20
 
@@ -61,27 +60,27 @@ class TestLiveBytes:
         assert live.widest == 800
 
 
-class TestPhotograph:
-    FORM = Form(Plan(0), bytes=100.0, step_seconds=2.0, pass_seconds=1.0)
+class TestDemand:
+    COST = PixelCost(Plan(0), bytes=100.0, step_seconds=2.0, pass_seconds=1.0)
 
     def test_whole(self) -> None:
-        plan = Photograph(30, 40, steps=5, held=7).planned(self.FORM, None)
+        plan = Demand(30, 40, steps=5, held=7).planned(self.COST, None)
         assert plan == Plan(0, None, None, memory=7 + 1200 * 100, seconds=(5 * 2 + 1) * 1200)
 
     def test_in_tiles_the_largest_tells_memory_and_all_tell_time(self) -> None:
         # 16 x 80 in tiles of 32 + 48 own pixels: 0-48 and 16-80 with halo
-        plan = Photograph(16, 80, steps=1, held=0).planned(self.FORM, Tiling(1, 2, 16))
+        plan = Demand(16, 80, steps=1, held=0).planned(self.COST, Tiling(1, 2, 16))
         assert (plan.memory, plan.seconds) == (16 * 64 * 100, (2 + 1) * 16 * (48 + 64))
 
     def test_what_comes_at_the_end_counts_too(self) -> None:
-        assert Photograph(1, 1, steps=1, held=0, least=5000).planned(self.FORM, None).memory == 5000
+        assert Demand(1, 1, steps=1, held=0, least=5000).planned(self.COST, None).memory == 5000
 
 
 class Known(Costs):
     """Costs that are known: 1000 and 500 bytes a pixel, 1 and 1.25 seconds a megapixel, a halo of 32."""
 
-    plain = Form(Plan(), 1000.0, 1e-6, 0.0)
-    checkpointed = Form(Plan(1), 500.0, 1.25e-6, 0.0)
+    plain = PixelCost(Plan(), 1000.0, 1e-6, 0.0)
+    checkpointed = PixelCost(Plan(1), 500.0, 1.25e-6, 0.0)
     halo = 32
     _fixed = 10 * MIB
 
@@ -92,7 +91,7 @@ class Known(Costs):
 
 @pytest.fixture
 def nothing_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "in_use", lambda device: 0)
+    monkeypatch.setattr(budget, "in_use", lambda device: 0)
 
 
 @pytest.mark.usefixtures("nothing_held")
@@ -116,12 +115,12 @@ class TestPlan:
         assert plan.memory <= bound * MIB
         for rows in range(1, 9):
             for columns in range(1, 9):
-                for form in (Known.plain, Known.checkpointed):
-                    other = Photograph(1024, 1024, 1, 70 * MIB).planned(form, Tiling(rows, columns, 32))
+                for cost in (Known.plain, Known.checkpointed):
+                    other = Demand(1024, 1024, 1, 70 * MIB).planned(cost, Tiling(rows, columns, 32))
                     assert other.memory > bound * MIB or other.seconds >= plan.seconds
 
     def test_what_is_held_now_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(memory, "in_use", lambda device: 100 * MIB)
+        monkeypatch.setattr(budget, "in_use", lambda device: 100 * MIB)
         assert Known().plan(1024, 1024, None).memory == 1170 * MIB
 
     def test_kept_images_count(self) -> None:
@@ -161,7 +160,7 @@ class TestCosts:
         # a run looks at the clock before the step, after it and after the pass: 3 s and 1 s for 64 x 64 pixels
         looks = accumulate(chain([100.0], cycle([3.0, 1.0, 7.0])))
         monkeypatch.setattr(time, "perf_counter", lambda: next(looks))
-        monkeypatch.setattr(memory, "_TIMED", 64)
+        monkeypatch.setattr(budget, "_TIMED", 64)
         plain = Costs(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 1, 1), AdaptConfig()).plain
         assert (plain.step_seconds, plain.pass_seconds) == (3 / 4096, 1 / 4096)
 
@@ -192,9 +191,9 @@ class TestCosts:
 
     def test_a_size_has_one_plan_whatever_came_before(self, monkeypatch: pytest.MonkeyPatch) -> None:
         costs = Costs(ResUNet(1, (4, 4, 4)), ReblurNet(1, 4), torch.zeros(1, 3, 1, 1), AdaptConfig())
-        monkeypatch.setattr(memory, "in_use", lambda device: 0)
+        monkeypatch.setattr(budget, "in_use", lambda device: 0)
         plan = costs.plan(400, 400, 100 * MIB)
-        monkeypatch.setattr(memory, "in_use", lambda device: 2**40)
+        monkeypatch.setattr(budget, "in_use", lambda device: 2**40)
         assert costs.plan(400, 400, 100 * MIB) is plan
         with pytest.raises(AdaptError, match="max_memory"):
             costs.plan(400, 401, 100 * MIB)
@@ -258,14 +257,3 @@ def test_the_estimate_is_kept_in_channels_last(fused: bool) -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         peak, told = process.submit(_beside_its_estimate, fused).result()
     assert told / 2 < peak <= told
-
-
-def test_adapt_finds_its_plan_by_the_bound() -> None:
-    deblur_net, reblur_net = ResUNet(1, (4, 4, 4)), ReblurNet(1, 4)
-    blurry = torch.rand(1, 3, 40, 40)
-    result = adapt(deblur_net, reblur_net, blurry, steps=1, max_memory=2**40)
-    assert (result.plan.tiling, result.plan.deblur_depth) == (None, None)
-    assert result.plan.memory > 0
-    assert torch.equal(result.image, adapt(deblur_net, reblur_net, blurry, steps=1).image)
-    with pytest.raises(AdaptError, match="max_memory: expected at least"):
-        adapt(deblur_net, reblur_net, blurry, steps=1, max_memory=1)

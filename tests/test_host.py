@@ -111,7 +111,7 @@ class TestPrepare:
             failing = source == REMOVED and removed  # the released BasicSR beside today's torchvision
             expected = "not tried" if not first else f"No module named '{REMOVED}'" if failing else "imported"
             if faults(scene) or (scene["first"], scene["removed"]) != (expected, removed):
-                found[source, removed, *first] = (faults(scene), scene)
+                found[(source, removed, *first)] = (faults(scene), scene)
         assert found == {}
 
     def test_where_basicsr_is_imported_already_nothing_is_looked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:

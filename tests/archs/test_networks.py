@@ -69,16 +69,15 @@ def weights_of(network: nn.Module) -> Weights:
     return network.state_dict()
 
 
-@pytest.mark.parametrize(("build", "parameters", "gmac_256", "gmac_720p"), SIZES)
-def test_parameters_and_multiply_adds_are_the_published_ones(
-    build: Callable[[], nn.Module], parameters: int, gmac_256: float, gmac_720p: float
-) -> None:
-    with torch.device("meta"):
-        network = build()
-    assert count_parameters(network) == parameters
-    assert round(count_macs(network, 256, 256) / 1e9, 2) == gmac_256
-    digits = len(str(gmac_720p).split(".")[1])
-    assert round(count_macs(network, 720, 1280) / 1e9, digits) == gmac_720p
+def test_parameters_and_multiply_adds_are_the_published_ones() -> None:
+    found = []
+    for build, *_, gmac_720p in SIZES:
+        with torch.device("meta"):
+            network = build()
+        digits = len(str(gmac_720p).split(".")[1])
+        small, large = (count_macs(network, *size) / 1e9 for size in ((256, 256), (720, 1280)))
+        found.append((build, count_parameters(network), round(small, 2), round(large, digits)))
+    assert found == SIZES
 
 
 def test_multiply_adds_are_counted_as_by_hand() -> None:
@@ -89,9 +88,9 @@ def test_multiply_adds_are_counted_as_by_hand() -> None:
 
 class TestEveryNetwork:
     @EACH
-    @pytest.mark.parametrize("size", [(16, 32), (17, 35), (5, 3), (1, 1)])
-    def test_keeps_any_height_and_width(self, build: Callable[[], nn.Module], size: tuple[int, int]) -> None:
-        assert finest(build()(torch.rand(2, 3, *size))).shape == (2, 3, *size)
+    def test_keeps_any_height_and_width(self, build: Callable[[], nn.Module]) -> None:
+        sizes = [(2, 3, 16, 32), (2, 3, 17, 35), (2, 3, 5, 3), (2, 3, 1, 1)]
+        assert [tuple(finest(build()(torch.rand(size))).shape) for size in sizes] == sizes
 
     @EACH
     def test_treats_the_images_of_a_batch_separately(self, build: Callable[[], nn.Module]) -> None:
@@ -108,10 +107,10 @@ class TestEveryNetwork:
         finest(network(torch.rand(1, 3, 32, 32, dtype=torch.float64))).square().sum().backward()
         assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
-    @pytest.mark.parametrize("network", [ResUNet, SRN, DHN])
-    def test_refuses_an_unknown_upsampler(self, network: type[nn.Module]) -> None:
-        with pytest.raises(ReblurError, match=r"upsample: expected one of pixelshuffle, deconv, got 'bicubic'"):
-            network(upsample="bicubic")
+    def test_refuses_an_unknown_upsampler(self) -> None:
+        for network in (ResUNet, SRN, DHN):
+            with pytest.raises(ReblurError, match=r"upsample: expected one of pixelshuffle, deconv, got 'bicubic'"):
+                network(upsample="bicubic")
 
 
 class TestResUNet:
@@ -126,12 +125,12 @@ class TestResUNet:
         twenty_one = F.pixel_shuffle(conv(twenty, w, "up1.0"), 2) + (one if skips else 0)
         return conv(twenty_one, w, "tail") + 0.5
 
-    @pytest.mark.parametrize("skips", [True, False])
-    def test_follows_table_s1(self, skips: bool) -> None:
-        network = ResUNet(num_blocks=2, num_feats=(4, 6, 8), skips=skips)
-        w = weights_of(network)
-        x = torch.rand(1, 3, 12, 20, dtype=torch.float64)
-        torch.testing.assert_close(network(x), self.by_table_s1(x, w, 2, skips))
+    def test_follows_table_s1(self) -> None:
+        for skips in (True, False):
+            network = ResUNet(num_blocks=2, num_feats=(4, 6, 8), skips=skips)
+            w = weights_of(network)
+            x = torch.rand(1, 3, 12, 20, dtype=torch.float64)
+            torch.testing.assert_close(network(x), self.by_table_s1(x, w, 2, skips))
 
     def test_odd_sizes_are_padded_by_the_edge_and_cropped(self) -> None:
         network = ResUNet(num_blocks=1, num_feats=(4, 6, 8))
@@ -159,15 +158,15 @@ class TestReblurNet:
             features = block(features, w, f"body.{i}.body.0", f"body.{i}.body.2")
         torch.testing.assert_close(network(x), conv(features, w, "tail") + 0.5)
 
-    @pytest.mark.parametrize(("blocks", "pixels"), [(1, 17), (2, 25)])
-    def test_sees_as_far_as_its_kernels_reach(self, blocks: int, pixels: int) -> None:
-        network = ReblurNet(num_blocks=blocks, num_feat=2)
-        for parameter in network.parameters():
-            nn.init.constant_(parameter, 0.1)
-        x = (torch.rand(1, 3, 41, 41) + 0.5).requires_grad_()  # positive behind the mean shift: no ReLU is shut
-        network(x)[0, 0, 20, 20].backward()
-        assert x.grad is not None
-        assert int(x.grad.abs().sum((0, 1, 2)).count_nonzero()) == pixels
+    def test_sees_as_far_as_its_kernels_reach(self) -> None:
+        for blocks, pixels in ((1, 17), (2, 25)):
+            network = ReblurNet(num_blocks=blocks, num_feat=2)
+            for parameter in network.parameters():
+                nn.init.constant_(parameter, 0.1)
+            x = (torch.rand(1, 3, 41, 41) + 0.5).requires_grad_()  # positive behind the mean shift: no ReLU is shut
+            network(x)[0, 0, 20, 20].backward()
+            assert x.grad is not None
+            assert int(x.grad.abs().sum((0, 1, 2)).count_nonzero()) == pixels
 
     def test_with_a_global_skip_it_starts_as_the_identity(self) -> None:
         x = torch.rand(1, 3, 9, 9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -25,17 +26,17 @@ def converted(shared: Path, root: Path, tmp_path_factory: pytest.TempPathFactory
     return out
 
 
-# The published images agree up to these figures (D18); DHN's layout in DMPHN's place gives 49 to 50.2 dB.
-@pytest.mark.parametrize(("frame", "decibel"), [("000001", 56), ("000002", 54), ("000003", 56)])
-def test_dmphn_gives_the_authors_images(shared: Path, converted: Path, frame: str, decibel: float) -> None:
+# The published images agree up to 56.2, 54.2 and 56.5 dB (D18); DHN's layout in DMPHN's place gives 49 to 50.2 dB.
+# One of the three: a pass takes 1.8 TFLOP.
+def test_dmphn_gives_the_authors_image(shared: Path, converted: Path) -> None:
     network = DMPHN().eval()
     checkpoints.load_weights(network, converted)
     folder = shared / "data" / "dmphn_oracle"
     with torch.no_grad():
-        output = network(to_tensor(read_image(folder / "blur" / f"{frame}.png"))[None])
+        output = network(to_tensor(read_image(folder / "blur" / "000001.png"))[None])
     cut = (output.clamp(0, 1) * 255).to(torch.uint8)[0].permute(1, 2, 0).numpy().astype(int)
-    official = np.round(read_image(folder / "official_output" / f"{frame}.png") * 255).astype(int)
-    assert 10 * math.log10(255**2 / ((cut - official) ** 2).mean()) >= decibel
+    official = np.round(read_image(folder / "official_output" / "000001.png") * 255).astype(int)
+    assert 10 * math.log10(255**2 / ((cut - official) ** 2).mean()) >= 56
 
 
 def test_one_file_serves_both_networks(converted: Path) -> None:
@@ -84,9 +85,12 @@ def test_files_that_do_not_fit_are_one_sentence(official: Path, root: Path, tmp_
     assert not (tmp_path / "out.pth").exists()
 
 
-def test_a_folder_without_the_checkpoints_is_one_sentence_and_no_file(root: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "scripts/convert_dmphn.py", str(tmp_path), str(tmp_path / "out.pth")]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == f"error: {tmp_path / 'encoder_lv1.pkl'}: no such checkpoint; check the path\n"
+def test_a_folder_without_the_checkpoints_is_one_sentence_and_no_file(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["convert_dmphn.py", str(tmp_path), str(tmp_path / "out.pth")])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(root / "scripts" / "convert_dmphn.py"), run_name="__main__")
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"error: {tmp_path / 'encoder_lv1.pkl'}: no such checkpoint; check the path\n"
     assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -49,40 +50,36 @@ def picture(rng: np.random.Generator) -> Frame:
 
 
 class TestAverageFrames:
-    @pytest.mark.parametrize("pair", [165, 178, 198])
-    def test_eight_raw_gopro_frames_make_the_published_pair_bit_for_bit(self, shared: Path, pair: int) -> None:
+    def test_eight_raw_gopro_frames_make_the_published_pair_bit_for_bit(self, shared: Path) -> None:
         raw = shared / "data" / "GOPRO_Large_all" / "train" / "GOPR0477_11_00"
-        made = shared / "data" / "GOPRO_averaged" / "train" / "GOPR0477_11_00" / "blur_gamma" / f"{pair:06d}.png"
-        blurry = average_frames(read(raw / f"{pair + number:06d}.png") for number in range(1, 9))
-        np.testing.assert_array_equal(blurry, read(made))
+        made = shared / "data" / "GOPRO_averaged" / "train" / "GOPR0477_11_00" / "blur_gamma"
+        for pair in (165, 178, 198):
+            blurry = average_frames(read(raw / f"{pair + number:06d}.png") for number in range(1, 9))
+            np.testing.assert_array_equal(blurry, read(made / f"{pair:06d}.png"))
 
     # gamma 1: (100 + 200) / 2 = 150, 255 / 2 = 127.5, (10 + 20 + 21) / 3 = 17, (0 + 1) / 2 = 0.5: cut, not rounded.
     # gamma 2.2: 255 * 0.5^(1/2.2) = 255 * 0.72974 = 186.08; 100 * ((1 + 2^2.2) / 2)^(1/2.2) = 100 * 1.59614 = 159.61
-    @pytest.mark.parametrize(
-        ("gamma", "levels", "mean"),
-        [
-            (1, (100, 200), 150),
-            (1, (0, 255), 127),
-            (1, (10, 20, 21), 17),
-            (1, (0, 1), 0),
-            (2.2, (0, 255), 186),
-            (2.2, (100, 200), 159),
-            (2.2, (255, 255, 255, 255, 0, 0, 0, 0), 186),
-        ],
-    )
-    def test_levels_are_averaged_in_linear_light_and_cut(
-        self, gamma: float, levels: tuple[int, ...], mean: int
-    ) -> None:
-        assert average_frames([frame(level) for level in levels], gamma).item() == mean
+    def test_levels_are_averaged_in_linear_light_and_cut(self) -> None:
+        means = {
+            (1, (100, 200)): 150,
+            (1, (0, 255)): 127,
+            (1, (10, 20, 21)): 17,
+            (1, (0, 1)): 0,
+            (2.2, (0, 255)): 186,
+            (2.2, (100, 200)): 159,
+            (2.2, (255, 255, 255, 255, 0, 0, 0, 0)): 186,
+        }
+        assert {
+            (gamma, levels): average_frames([frame(level) for level in levels], gamma).item() for gamma, levels in means
+        } == means
 
     def test_the_usual_gamma_is_2_2(self) -> None:
         assert average_frames([frame(0), frame(255)]).item() == 186
 
-    @pytest.mark.parametrize("gamma", [1.0, 2.2])
-    @pytest.mark.parametrize("count", [1, 3, 7, 8, 13])
-    def test_what_stands_still_is_unchanged_at_every_level(self, gamma: float, count: int) -> None:
+    def test_what_stands_still_is_unchanged_at_every_level(self) -> None:
         levels = frame(*range(256))
-        np.testing.assert_array_equal(average_frames([levels] * count, gamma), levels)
+        for gamma, count in product((1.0, 2.2), (1, 3, 7, 8, 13)):
+            np.testing.assert_array_equal(average_frames([levels] * count, gamma), levels)
 
     def test_pixels_and_channels_are_averaged_by_themselves(self) -> None:
         first = np.array([[[0, 10, 100], [4, 4, 4]]], dtype=np.uint8)
@@ -116,11 +113,10 @@ class TestAverageFrames:
 
 class TestHighlights:
     # (2 * 255 + 100) / 2 = 305, cut at white; (2 * 250 + 0) / 4 = 125; 249 isn't white
-    @pytest.mark.parametrize(
-        ("levels", "mean"), [((255, 100), 255), ((250, 0, 0, 0), 125), ((249, 249, 0), 166), ((255,), 255)]
-    )
-    def test_light_of_white_counts_twice_and_is_cut(self, levels: tuple[int, ...], mean: int) -> None:
-        assert average_frames([frame(level) for level in levels], 1, highlights=2).item() == mean
+    def test_light_of_white_counts_twice_and_is_cut(self) -> None:
+        means = {(255, 100): 255, (250, 0, 0, 0): 125, (249, 249, 0): 166, (255,): 255}
+        found = {levels: average_frames([frame(level) for level in levels], 1, highlights=2).item() for levels in means}
+        assert found == means
 
     def test_it_is_light_that_counts_and_not_levels(self) -> None:
         # (2 * 255^2.2 / 4)^(1/2.2) = 255 * 0.5^(1/2.2) = 186.08
@@ -148,23 +144,22 @@ class TestFramesBetween:
         for before, after in zip(frames, with_frames_between(frames, 0), strict=True):
             assert after is before
 
-    @pytest.mark.parametrize("channels", [1, 3])
-    @pytest.mark.parametrize("count", [1, 3])
-    def test_what_stands_still_is_repeated(self, count: int, channels: int) -> None:
-        still_frame = self.texture(0)[..., :channels]
-        frames = list(with_frames_between([still_frame] * 3, count))
-        assert len(frames) == 3 + 2 * count
-        for each in frames:
-            np.testing.assert_array_equal(each, still_frame, strict=True)
+    def test_what_stands_still_is_repeated(self) -> None:
+        for count, channels in product((1, 3), (1, 3)):
+            still_frame = self.texture(0)[..., :channels]
+            frames = list(with_frames_between([still_frame] * 3, count))
+            assert len(frames) == 3 + 2 * count
+            for each in frames:
+                np.testing.assert_array_equal(each, still_frame, strict=True)
 
-    @pytest.mark.parametrize("shift", [4, -6])
-    def test_what_moves_is_found_on_its_way(self, shift: int) -> None:
-        frames = list(with_frames_between([self.texture(0), self.texture(shift)], 3))
-        assert len(frames) == 5
-        for number, found in enumerate(frames):
-            expected = self.texture(shift * number / 4)
-            inside = np.s_[8:-8, 12:-12]
-            assert np.abs(found[inside].astype(int) - expected[inside]).mean() < self.FLOW
+    def test_what_moves_is_found_on_its_way(self) -> None:
+        inside = np.s_[8:-8, 12:-12]
+        for shift in (4, -6):
+            frames = list(with_frames_between([self.texture(0), self.texture(shift)], 3))
+            assert len(frames) == 5
+            for number, found in enumerate(frames):
+                expected = self.texture(shift * number / 4)
+                assert np.abs(found[inside].astype(int) - expected[inside]).mean() < self.FLOW, (shift, number)
 
     # The mean of both neighbours gives 28.0 dB, the flow of the first one alone 37.2
     def test_a_real_frame_is_found_between_two_that_are_six_apart(self, shared: Path) -> None:
@@ -174,11 +169,11 @@ class TestFramesBetween:
         error = np.mean((found.astype(float) - middle) ** 2)
         assert 10 * np.log10(255**2 / error) > 37.5
 
-    @pytest.mark.parametrize(("levels", "count"), [((100, 200), 3), ((200, 100), 1)])
-    def test_the_nearer_frame_weighs_more(self, levels: tuple[int, int], count: int) -> None:
-        frames = [np.full((16, 16, 3), level, dtype=np.uint8) for level in levels]
-        found = [int(each[8, 8, 0]) for each in with_frames_between(frames, count)]
-        assert found == np.linspace(*levels, count + 2).tolist()
+    def test_the_nearer_frame_weighs_more(self) -> None:
+        for expected in ([100, 125, 150, 175, 200], [200, 150, 100]):
+            frames = [np.full((16, 16, 3), level, dtype=np.uint8) for level in (expected[0], expected[-1])]
+            found = [int(each[8, 8, 0]) for each in with_frames_between(frames, len(expected) - 2)]
+            assert found == expected
 
     # Samples a pixel apart of a wave of 24 pixels: amplitude sin(7 pi / 24) / (7 sin(pi / 24)) = 0.868 of 7 samples;
     # the two frames alone, six pixels apart, give cos(pi / 4) = 0.707
@@ -196,10 +191,10 @@ class TestFramesBetween:
         assert amplitude(average_frames([first, second], 1)) == pytest.approx(0.707, abs=0.01)
         assert amplitude(average_frames(with_frames_between([first, second], 5), 1)) == pytest.approx(0.868, abs=0.01)
 
-    @pytest.mark.parametrize(("shift", "count"), [(0.0, 0), (3.6, 3), (5.6, 5)])
-    def test_as_many_as_motion_has_pixels(self, shift: float, count: int) -> None:
-        frames = [self.texture(0), self.texture(shift)]
-        assert len(list(with_frames_between(frames))) == pytest.approx(2 + count, abs=1 if shift else 0)
+    def test_as_many_as_motion_has_pixels(self) -> None:
+        for shift, count in ((0.0, 0), (3.6, 3), (5.6, 5)):
+            frames = [self.texture(0), self.texture(shift)]
+            assert len(list(with_frames_between(frames))) == pytest.approx(2 + count, abs=1 if shift else 0), shift
 
     def test_never_more_than_fifteen(self, rng: np.random.Generator) -> None:
         picture = cv2.GaussianBlur(rng.integers(0, 256, (128, 256, 3), dtype=np.uint8), (0, 0), 4)
@@ -215,24 +210,23 @@ class TestFramesBetween:
 
 
 class TestShake:
-    @pytest.mark.parametrize("gamma", [1.0, 2.2])
-    @pytest.mark.parametrize("poses", [1, 17])
-    def test_a_camera_that_stands_still_leaves_every_level_alone(self, gamma: float, poses: int) -> None:
+    def test_a_camera_that_stands_still_leaves_every_level_alone(self) -> None:
         levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
-        np.testing.assert_array_equal(shake(levels, still(poses), gamma), levels)
+        for gamma, poses in product((1.0, 2.2), (1, 17)):
+            np.testing.assert_array_equal(shake(levels, still(poses), gamma), levels)
 
     def test_a_camera_that_stands_still_leaves_a_photograph_alone(self, shared: Path) -> None:
         photograph = read(shared / "data" / "kodak24_500" / "kodim01.png")
         np.testing.assert_array_equal(shake(photograph, still(5)), photograph)
 
-    @pytest.mark.parametrize(("x", "y"), [(3, 0), (0, 2), (-4, 5), (3, -2)])
-    def test_one_whole_shift_moves_the_picture(self, picture: Frame, x: int, y: int) -> None:
+    def test_one_whole_shift_moves_the_picture(self, picture: Frame) -> None:
         height, width = picture.shape[:2]
-        moved = shake(picture, shifted((x, y)))
-        # the pixel at (u, v) comes from (u - x, v - y) where that lies within the picture
-        inside = np.s_[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
-        origin = np.s_[max(-y, 0) : height + min(-y, 0), max(-x, 0) : width + min(-x, 0)]
-        np.testing.assert_array_equal(moved[inside], picture[origin])
+        for x, y in ((3, 0), (0, 2), (-4, 5), (3, -2)):
+            moved = shake(picture, shifted((x, y)))
+            # the pixel at (u, v) comes from (u - x, v - y) where that lies within the picture
+            inside = np.s_[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
+            origin = np.s_[max(-y, 0) : height + min(-y, 0), max(-x, 0) : width + min(-x, 0)]
+            np.testing.assert_array_equal(moved[inside], picture[origin])
 
     def test_edges_are_mirrored(self, picture: Frame) -> None:
         moved = shake(picture, shifted((2, 0)))
@@ -245,11 +239,10 @@ class TestShake:
 
     # A step 0 0 255 255 seen half the time where it is and half the time one pixel to the right: the first bright
     # pixel gets half the light: 255 / 2 at gamma 1, 255 * 0.5^(1/2.2) = 186.08 at gamma 2.2. Half a pixel: the same.
-    @pytest.mark.parametrize(("gamma", "half"), [(1.0, 127), (2.2, 186)])
-    @pytest.mark.parametrize("path", [shifted((0, 0), (1, 0)), shifted((0.5, 0))], ids=["two poses", "half a pixel"])
-    def test_poses_are_averaged_in_linear_light(self, gamma: float, half: int, path: CameraPath) -> None:
+    def test_poses_are_averaged_in_linear_light(self) -> None:
         step = np.tile(frame(0, 0, 255, 255), (3, 1, 3))
-        np.testing.assert_array_equal(shake(step, path, gamma), np.tile(frame(0, 0, half, 255), (3, 1, 3)))
+        for (gamma, half), path in product(((1.0, 127), (2.2, 186)), (shifted((0, 0), (1, 0)), shifted((0.5, 0)))):
+            np.testing.assert_array_equal(shake(step, path, gamma), np.tile(frame(0, 0, half, 255), (3, 1, 3)))
 
     def test_the_order_of_the_poses_is_of_no_account(self, picture: Frame, rng: np.random.Generator) -> None:
         path = random_path(rng, 5, 4.0, rotation=0.01)
@@ -264,13 +257,13 @@ class TestShake:
 
 
 class TestRandomPath:
-    @pytest.mark.parametrize("poses", [3, 7, 17, 49, 99])
-    def test_the_middle_pose_is_the_sharp_images(self, poses: int, rng: np.random.Generator) -> None:
-        path = random_path(rng, poses, 20.0, rotation=0.1)
-        assert path.shifts.shape == (poses, 2)
-        assert path.angles.shape == (poses,)
-        np.testing.assert_array_equal(path.shifts[poses // 2], [0, 0])
-        assert abs(path.angles[poses // 2]) <= LINSPACE_ROUNDING
+    def test_the_middle_pose_is_the_sharp_images(self, rng: np.random.Generator) -> None:
+        for poses in (3, 7, 17, 49, 99):
+            path = random_path(rng, poses, 20.0, rotation=0.1)
+            assert path.shifts.shape == (poses, 2)
+            assert path.angles.shape == (poses,)
+            np.testing.assert_array_equal(path.shifts[poses // 2], [0, 0])
+            assert abs(path.angles[poses // 2]) <= LINSPACE_ROUNDING
 
     def test_the_ends_are_length_apart_along_the_direction(self, rng: np.random.Generator) -> None:
         for direction in (0.0, 0.7, np.pi / 2, 3.0):
@@ -314,7 +307,7 @@ class TestRandomPath:
         np.testing.assert_array_equal(first, again)
         assert not np.allclose(first, other)
 
-    @pytest.mark.parametrize("poses", [-1, 0, 1, 2, 4, 16])
-    def test_poses_without_a_middle_are_refused(self, poses: int, rng: np.random.Generator) -> None:
-        with pytest.raises(BlurError, match=rf"random_path: poses: expected an odd number from 3, got {poses}$"):
-            random_path(rng, poses, 5.0)
+    def test_poses_without_a_middle_are_refused(self, rng: np.random.Generator) -> None:
+        for poses in (-1, 0, 1, 2, 4, 16):
+            with pytest.raises(BlurError, match=rf"random_path: poses: expected an odd number from 3, got {poses}$"):
+                random_path(rng, poses, 5.0)

@@ -21,6 +21,7 @@ from reblur_plugin.data.images import SUFFIXES, ImageError, read_image, to_tenso
 from reblur_plugin.files import FileError
 
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: grey, grey + alpha, RGB, RGBA in the PNG specification
+UNKNOWN = "expected an image, got a damaged or unknown file"
 JPEG_ROUNDING = 2 / 255  # two roundings (to YCbCr and back) at quality 100 on flat areas
 
 
@@ -62,25 +63,25 @@ class TestReadImage:
         image = read_bytes(tmp_path, png(levels.astype(np.uint8)))
         np.testing.assert_array_equal(image, (levels / 255).astype(np.float32))
 
-    @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-    def test_all_16_bit_levels_are_kept(self, tmp_path: Path, channels: int) -> None:
-        levels = np.arange(65536).reshape(256, 256, 1).repeat(channels, axis=2)
-        image = read_bytes(tmp_path, png(levels.astype(np.uint16)))
-        assert image.shape == (256, 256, 3)
-        np.testing.assert_array_equal(image, (levels[..., :1] / 65535).astype(np.float32).repeat(3, axis=2))
+    def test_all_16_bit_levels_are_kept(self, tmp_path: Path) -> None:
+        levels = np.arange(65536).reshape(256, 256, 1)
+        for channels in (1, 2, 3, 4):
+            image = read_bytes(tmp_path, png(levels.repeat(channels, axis=2).astype(np.uint16)))
+            assert image.shape == (256, 256, 3)
+            np.testing.assert_array_equal(image, (levels / 65535).astype(np.float32).repeat(3, axis=2))
 
-    @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-    def test_grey_becomes_three_equal_channels(self, tmp_path: Path, kind: type) -> None:
-        top = np.iinfo(kind).max
-        image = read_bytes(tmp_path, png(np.array([[[0], [top // 5], [top]]], dtype=kind)))
-        np.testing.assert_array_equal(image, np.array([[[0] * 3, [0.2] * 3, [1] * 3]], dtype=np.float32))
+    def test_grey_becomes_three_equal_channels(self, tmp_path: Path) -> None:
+        for kind in (np.uint8, np.uint16):
+            top = np.iinfo(kind).max
+            image = read_bytes(tmp_path, png(np.array([[[0], [top // 5], [top]]], dtype=kind)))
+            np.testing.assert_array_equal(image, np.array([[[0] * 3, [0.2] * 3, [1] * 3]], dtype=np.float32))
 
-    @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-    def test_alpha_is_dropped_and_leaves_the_colours_alone(self, tmp_path: Path, kind: type) -> None:
-        top = np.iinfo(kind).max
-        pixels = np.array([[[top, 0, top // 5, 0], [0, top, 0, top // 2]]], dtype=kind)
-        image = read_bytes(tmp_path, png(pixels))
-        np.testing.assert_array_equal(image, np.array([[[1, 0, 0.2], [0, 1, 0]]], dtype=np.float32))
+    def test_alpha_is_dropped_and_leaves_the_colours_alone(self, tmp_path: Path) -> None:
+        for kind in (np.uint8, np.uint16):
+            top = np.iinfo(kind).max
+            pixels = np.array([[[top, 0, top // 5, 0], [0, top, 0, top // 2]]], dtype=kind)
+            image = read_bytes(tmp_path, png(pixels))
+            np.testing.assert_array_equal(image, np.array([[[1, 0, 0.2], [0, 1, 0]]], dtype=np.float32))
 
     def test_a_palette_gives_its_colours(self, tmp_path: Path) -> None:
         picture = Image.new("P", (2, 1))
@@ -93,21 +94,19 @@ class TestReadImage:
 
     # The stored quarters are a b / c d. EXIF names the sides on which the stored row 0 and column 0 lie: 6 is right
     # and top, so that the row a b runs down the right side and the column a c along the top: c a / d b.
-    @pytest.mark.parametrize(
-        ("orientation", "quarters"),
-        [(1, "abcd"), (2, "badc"), (3, "dcba"), (4, "cdab"), (5, "acbd"), (6, "cadb"), (7, "dbca"), (8, "bdac")],
-    )
-    def test_the_cameras_orientation_is_applied(self, tmp_path: Path, orientation: int, quarters: str) -> None:
+    def test_the_cameras_orientation_is_applied(self, tmp_path: Path) -> None:
         levels = {"a": 40, "b": 100, "c": 160, "d": 220}
         stored = np.kron(np.array([[40, 100], [160, 220]], dtype=np.uint8), np.ones((16, 24), dtype=np.uint8))
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        Image.fromarray(stored).convert("RGB").save(tmp_path / "photo.jpg", quality=100, exif=exif)
-        image = read_image(tmp_path / "photo.jpg")
-        assert image.shape == ((32, 48, 3) if orientation <= 4 else (48, 32, 3))
-        rows, columns = image.shape[0] // 4, image.shape[1] // 4
-        centres = image[rows :: 2 * rows, columns :: 2 * columns, 0].ravel()
-        np.testing.assert_allclose(centres, [levels[name] / 255 for name in quarters], rtol=0, atol=JPEG_ROUNDING)
+        orders = ("abcd", "badc", "dcba", "cdab", "acbd", "cadb", "dbca", "bdac")
+        for orientation, quarters in enumerate(orders, start=1):
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            Image.fromarray(stored).convert("RGB").save(tmp_path / "photo.jpg", quality=100, exif=exif)
+            image = read_image(tmp_path / "photo.jpg")
+            assert image.shape == ((32, 48, 3) if orientation <= 4 else (48, 32, 3))
+            rows, columns = image.shape[0] // 4, image.shape[1] // 4
+            centres = image[rows :: 2 * rows, columns :: 2 * columns, 0].ravel()
+            np.testing.assert_allclose(centres, [levels[name] / 255 for name in quarters], rtol=0, atol=JPEG_ROUNDING)
 
 
 class TestReadImageRefuses:
@@ -123,25 +122,23 @@ class TestReadImageRefuses:
         with pytest.raises(ImageError, match=r"image\.png: expected an image, got an empty file; unzip or download"):
             read_bytes(tmp_path, b"")
 
-    @pytest.mark.parametrize("content", [b"<html>404 Not Found</html>\n", b"\0" * 1000, png(noise())[:8]])
-    def test_a_file_that_is_no_picture_is_named(self, tmp_path: Path, content: bytes) -> None:
-        with pytest.raises(ImageError, match=r"image\.png: expected an image, got a damaged or unknown file; unzip or"):
-            read_bytes(tmp_path, content)
+    def test_a_file_that_is_no_picture_is_named(self, tmp_path: Path) -> None:
+        for content in (b"<html>404 Not Found</html>\n", b"\0" * 1000, png(noise())[:8]):
+            with pytest.raises(ImageError, match=rf"image\.png: {UNKNOWN}; unzip or"):
+                read_bytes(tmp_path, content)
 
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
-    @pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
-    def test_a_file_cut_short_is_named_and_gives_no_picture(self, tmp_path: Path, kind: str, part: float) -> None:
+    def test_a_file_cut_short_is_named_and_gives_no_picture(self, tmp_path: Path, kind: str) -> None:
         content = encoded(noise(), kind)
-        with pytest.raises(ImageError, match=rf"cut\.{kind.lower()}: expected an image, got a damaged or unknown file"):
-            read_bytes(tmp_path, content[: int(len(content) * part)], f"cut.{kind.lower()}")
+        for part in (0.3, 0.6, 0.95):
+            with pytest.raises(ImageError, match=rf"cut\.{kind.lower()}: {UNKNOWN}"):
+                read_bytes(tmp_path, content[: int(len(content) * part)], f"cut.{kind.lower()}")
 
-    @pytest.mark.parametrize("missing", [1, 4, 8, 12, 13, 16, 20, 200, 100_000])
-    def test_a_photograph_that_lacks_its_last_bytes_gives_no_picture(
-        self, tmp_path: Path, shared: Path, missing: int
-    ) -> None:
+    def test_a_photograph_that_lacks_its_last_bytes_gives_no_picture(self, tmp_path: Path, shared: Path) -> None:
         content = (shared / "data" / "REDS" / "train" / "train_sharp" / "020" / "00000000.png").read_bytes()
-        with pytest.raises(ImageError, match=r"image\.png: expected an image, got a damaged or unknown file"):
-            read_bytes(tmp_path, content[:-missing])
+        for missing in (1, 4, 8, 12, 13, 16, 20, 200, 100_000):
+            with pytest.raises(ImageError, match=rf"image\.png: {UNKNOWN}"):
+                read_bytes(tmp_path, content[:-missing])
 
     def test_a_damaged_png_gives_no_picture(self, tmp_path: Path) -> None:
         content = bytearray(png(noise()))
@@ -160,12 +157,13 @@ class TestReadImageRefuses:
 
 
 class TestWriteImage:
-    @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".TIFF", ".PNG"])
-    def test_another_reader_finds_the_same_pixels(self, tmp_path: Path, suffix: str) -> None:
+    def test_another_reader_finds_the_same_pixels(self, tmp_path: Path) -> None:
         pixels = noise()
-        write_image(tmp_path / "deep" / "folder" / f"image{suffix}", pixels)
-        with Image.open(tmp_path / "deep" / "folder" / f"image{suffix}") as picture:
-            np.testing.assert_array_equal(np.asarray(picture), pixels)
+        for suffix in (".png", ".bmp", ".tif", ".TIFF", ".PNG"):
+            path = tmp_path / "deep" / suffix / f"image{suffix}"
+            write_image(path, pixels)
+            with Image.open(path) as picture:
+                np.testing.assert_array_equal(np.asarray(picture), pixels)
 
     def test_an_older_file_is_replaced_and_nothing_else_is_left(self, tmp_path: Path) -> None:
         for level in (10, 20):
@@ -174,12 +172,11 @@ class TestWriteImage:
         with Image.open(tmp_path / "image.png") as picture:
             assert picture.getpixel((0, 0)) == (20, 20, 20)
 
-    @pytest.mark.parametrize("name", ["image.xyz", "image"])
-    def test_an_unknown_suffix_is_refused_and_nothing_created(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(
-            ImageError, match=rf"{name}: expected a picture and one of the suffixes {', '.join(SUFFIXES)}, got"
-        ):
-            write_image(tmp_path / "folder" / name, noise())
+    def test_an_unknown_suffix_is_refused_and_nothing_created(self, tmp_path: Path) -> None:
+        expected = f"expected a picture and one of the suffixes {', '.join(SUFFIXES)}, got"
+        for name in ("image.xyz", "image"):
+            with pytest.raises(ImageError, match=f"{name}: {expected}"):
+                write_image(tmp_path / "folder" / name, noise())
         assert list(tmp_path.iterdir()) == []
 
     def test_a_full_disk_leaves_the_older_file_and_no_part(
@@ -217,19 +214,19 @@ class TestTensors:
         assert torch.equal(tensor, torch.tensor([[[3.0, 0.0]], [[4.0, 1.0]], [[5.0, 2.0]]]))
 
     # levels 0.4 / 0.6 / 127.5 / 254.6 round to 0 / 1 / 128 / 255 and not, as by cutting, to 0 / 0 / 127 / 254
-    @pytest.mark.parametrize(
-        ("value", "level"),
-        [(-0.1, 0), (0.0, 0), (0.4 / 255, 0), (0.6 / 255, 1), (0.5, 128), (254.6 / 255, 255), (1.0, 255), (1.7, 255)],
-    )
-    def test_to_uint8_clamps_and_then_rounds(self, value: float, level: int) -> None:
-        np.testing.assert_array_equal(to_uint8(torch.full((3, 1, 1), value)), np.full((1, 1, 3), level, dtype=np.uint8))
+    def test_to_uint8_clamps_and_then_rounds(self) -> None:
+        levels = {-0.1: 0, 0.0: 0, 0.4 / 255: 0, 0.6 / 255: 1, 0.5: 128, 254.6 / 255: 255, 1.0: 255, 1.7: 255}
+        found = {value: to_uint8(torch.full((3, 1, 1), value)) for value in levels}
+        assert {value: pixels.tolist() for value, pixels in found.items()} == {
+            value: [[[level] * 3]] for value, level in levels.items()
+        }
+        assert {pixels.dtype for pixels in found.values()} == {np.dtype(np.uint8)}
 
-    @pytest.mark.parametrize("shape", [(3, 1, 2), (1, 3, 1, 2)])
-    def test_to_uint8_puts_the_channels_last(self, shape: tuple[int, ...]) -> None:
-        image = torch.tensor([10.0, 20.0, 30.0, 40.0, 50.0, 60.0]).div(255).reshape(shape)
-        np.testing.assert_array_equal(
-            to_uint8(image), np.array([[[10, 30, 50], [20, 40, 60]]], dtype=np.uint8), strict=True
-        )
+    def test_to_uint8_puts_the_channels_last(self) -> None:
+        expected = np.array([[[10, 30, 50], [20, 40, 60]]], dtype=np.uint8)
+        for shape in ((3, 1, 2), (1, 3, 1, 2)):
+            image = torch.tensor([10.0, 20.0, 30.0, 40.0, 50.0, 60.0]).div(255).reshape(shape)
+            np.testing.assert_array_equal(to_uint8(image), expected, strict=True)
 
     def test_to_uint8_leaves_its_input_alone(self) -> None:
         image = torch.tensor([-1.0, 0.5, 2.0]).reshape(1, 3, 1, 1).requires_grad_()
@@ -238,6 +235,6 @@ class TestTensors:
         assert torch.equal(image.detach().ravel(), torch.tensor([-1.0, 0.5, 2.0]))
         assert image.requires_grad
 
-    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-    def test_to_uint8_takes_every_float(self, dtype: torch.dtype) -> None:
-        assert to_uint8(torch.full((3, 1, 1), 0.25, dtype=dtype)).ravel().tolist() == [64, 64, 64]  # 63.75
+    def test_to_uint8_takes_every_float(self) -> None:
+        for dtype in (torch.bfloat16, torch.float16, torch.float64):
+            assert to_uint8(torch.full((3, 1, 1), 0.25, dtype=dtype)).ravel().tolist() == [64, 64, 64]  # 63.75

@@ -177,11 +177,11 @@ class TestFolders:
         options = {"layout": "folders", "dataroot_lq": f"{tmp_path}/in", "dataroot_gt": f"{tmp_path}/out"}
         assert refusal(options) == f"{tmp_path}/in/a.png: a second image named 'a' beside a.jpg; rename one of them"
 
-    @pytest.mark.parametrize("key", ["dataroot_lq", "dataroot_gt"])
-    def test_a_missing_key_is_named_with_its_layout(self, tmp_path: Path, key: str) -> None:
-        options = {"layout": "folders", "dataroot_lq": str(tmp_path), "dataroot_gt": str(tmp_path)}
-        del options[key]
-        assert refusal(options) == f"{key}: missing; the layout 'folders' needs this folder"
+    def test_a_missing_key_is_named_with_its_layout(self, tmp_path: Path) -> None:
+        for key in ("dataroot_lq", "dataroot_gt"):
+            options = {"layout": "folders", "dataroot_lq": str(tmp_path), "dataroot_gt": str(tmp_path)}
+            del options[key]
+            assert refusal(options) == f"{key}: missing; the layout 'folders' needs this folder"
 
     def test_a_folder_without_images_is_named(self, tmp_path: Path) -> None:
         touch(tmp_path, "in/a.txt", "out/a.png")
@@ -212,9 +212,9 @@ class TestLayoutKeys:
         with pytest.raises(DatasetError, match=re.escape(message)):
             list_pairs({"layout": "GoPro", "dataroot": "x"})
 
-    @pytest.mark.parametrize("layout", ["gopro", "reds", "hide", "photographs", "packed"])
-    def test_a_missing_dataroot_is_named_with_its_layout(self, layout: str) -> None:
-        assert refusal({"layout": layout}) == f"dataroot: missing; the layout {layout!r} needs this folder"
+    def test_a_missing_dataroot_is_named_with_its_layout(self) -> None:
+        for layout in ("gopro", "reds", "hide", "photographs", "packed"):
+            assert refusal({"layout": layout}) == f"dataroot: missing; the layout {layout!r} needs this folder"
 
 
 class TestWrongLevel:
@@ -228,29 +228,29 @@ class TestWrongLevel:
         names = (f"{part}/SEQ/{kind}/1.png" for part in ("test", "train") for kind in ("blur_gamma", "sharp"))
         return touch(tmp_path / "datasets" / "GOPRO_Large", *names)
 
-    @pytest.mark.parametrize("above", [".", ".."])
-    def test_gopro_one_or_two_levels_too_high(self, gopro: Path, above: str) -> None:
-        root = (gopro / above).resolve()
-        assert refusal({"dataroot": str(root)}) == f"{root}: {self.GOPRO}{gopro}/test or {gopro}/train"
+    def test_gopro_one_or_two_levels_too_high(self, gopro: Path) -> None:
+        for above in (".", ".."):
+            root = (gopro / above).resolve()
+            assert refusal({"dataroot": str(root)}) == f"{root}: {self.GOPRO}{gopro}/test or {gopro}/train"
 
-    @pytest.mark.parametrize("inside", ["SEQ", "SEQ/sharp", "SEQ/blur_gamma"])
-    def test_gopro_inside_a_sequence(self, gopro: Path, inside: str) -> None:
-        root = gopro / "train" / inside
-        assert refusal({"dataroot": str(root)}) == f"{root}: {self.GOPRO}{gopro}/train"
+    def test_gopro_inside_a_sequence(self, gopro: Path) -> None:
+        for inside in ("SEQ", "SEQ/sharp", "SEQ/blur_gamma"):
+            root = gopro / "train" / inside
+            assert refusal({"dataroot": str(root)}) == f"{root}: {self.GOPRO}{gopro}/train"
 
-    @pytest.mark.parametrize("inside", [".", "train/train_blur", "train/train_blur/000"])
-    def test_reds_off_by_a_level_or_two(self, tmp_path: Path, inside: str) -> None:
+    def test_reds_off_by_a_level_or_two(self, tmp_path: Path) -> None:
         touch(tmp_path, "train/train_blur/000/0.png", "train/train_sharp/000/0.png")
-        root = (tmp_path / inside).resolve()
-        assert refusal({"layout": "reds", "dataroot": str(root)}) == f"{root}: {self.REDS}{tmp_path}/train"
+        for inside in (".", "train/train_blur", "train/train_blur/000"):
+            root = (tmp_path / inside).resolve()
+            assert refusal({"layout": "reds", "dataroot": str(root)}) == f"{root}: {self.REDS}{tmp_path}/train"
 
-    @pytest.mark.parametrize("inside", [".", "GT", "test/test-close-ups"])
-    def test_hide_off_by_a_level(self, tmp_path: Path, inside: str) -> None:
+    def test_hide_off_by_a_level(self, tmp_path: Path) -> None:
         touch(tmp_path, "test/test-close-ups/1.png", "GT/1.png")
-        root = (tmp_path / inside).resolve()
-        message = refusal({"layout": "hide", "dataroot": str(root)})
-        assert message.startswith(f"{root}: expected HIDE_dataset's train or test, with GT beside it")
-        assert message.endswith(f"; set dataroot to {tmp_path}/test")
+        for inside in (".", "GT", "test/test-close-ups"):
+            root = (tmp_path / inside).resolve()
+            message = refusal({"layout": "hide", "dataroot": str(root)})
+            assert message.startswith(f"{root}: expected HIDE_dataset's train or test, with GT beside it")
+            assert message.endswith(f"; set dataroot to {tmp_path}/test")
 
     def test_where_nothing_fits_nothing_is_proposed(self, tmp_path: Path) -> None:
         root = touch(tmp_path / "a" / "b" / "c", "d/1.png")
@@ -344,17 +344,15 @@ class TestRealBlur:
         del options["meta_info_file"]
         assert refusal(options) == "meta_info_file: missing; the layout 'realblur' needs this file"
 
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("a.png\n", ", line 1: expected a sharp and a blurry image, got 'a.png'"),
-            ("gt/a.png ../a.png\n", ", line 1: expected a sharp and a blurry image, got 'gt/a.png ../a.png'"),
-            ("\n", ": expected a list of pairs, found none; download it again"),
-        ],
-    )
-    def test_a_list_that_is_none_is_refused(self, root: Path, text: str, message: str) -> None:
-        (root / "other_list.txt").write_text(text)
-        assert refusal(self.options(root, "other_list.txt")) == f"{root}/other_list.txt{message}"
+    def test_a_list_that_is_none_is_refused(self, root: Path) -> None:
+        messages = {
+            "a.png\n": ", line 1: expected a sharp and a blurry image, got 'a.png'",
+            "gt/a.png ../a.png\n": ", line 1: expected a sharp and a blurry image, got 'gt/a.png ../a.png'",
+            "\n": ": expected a list of pairs, found none; download it again",
+        }
+        for text, message in messages.items():
+            (root / "other_list.txt").write_text(text)
+            assert refusal(self.options(root, "other_list.txt")) == f"{root}/other_list.txt{message}"
 
     def test_a_line_given_twice_is_refused(self, root: Path, line: Callable[[str, int], str]) -> None:
         (root / "twice_list.txt").write_text(line("scene010", 2) * 2)
@@ -363,13 +361,14 @@ class TestRealBlur:
             "remove one of the lines"
         )
 
-    @pytest.mark.parametrize("kind", ["gt", "blur"])
-    def test_a_missing_image_is_named_with_its_line(self, root: Path, kind: str) -> None:
-        image = root / self.FOLDER / "scene010" / kind / f"{kind}_2.png"
-        image.unlink()
-        assert refusal(self.options(root)) == (
-            f"{image}: no such file, but RealBlur_J_train_list.txt names it in line 2; unzip it again"
-        )
+    def test_a_missing_image_is_named_with_its_line(self, root: Path) -> None:
+        for kind in ("gt", "blur"):
+            image = root / self.FOLDER / "scene010" / kind / f"{kind}_2.png"
+            image.unlink()
+            assert refusal(self.options(root)) == (
+                f"{image}: no such file, but RealBlur_J_train_list.txt names it in line 2; unzip it again"
+            )
+            image.touch()
 
 
 class TestHoldOut:
@@ -397,9 +396,9 @@ class TestHoldOut:
         touch(tmp_path, *(f"val_{kind}/{clip}/0.png" for kind in ("blur", "sharp") for clip in ("000", "001")))
         assert self.names({"layout": "reds", "dataroot": str(tmp_path), "without": ["000"]}) == ["001"]
 
-    @pytest.mark.parametrize("key", ["only", "without"])
-    def test_an_unknown_sequence_is_refused_with_the_nearest(self, gopro: dict[str, Any], key: str) -> None:
-        assert refusal({**gopro, key: ["GOPRd"]}).startswith(f"{key}: no sequence 'GOPRd'; did you mean GOPR")
+    def test_an_unknown_sequence_is_refused_with_the_nearest(self, gopro: dict[str, Any]) -> None:
+        for key in ("only", "without"):
+            assert refusal({**gopro, key: ["GOPRd"]}).startswith(f"{key}: no sequence 'GOPRd'; did you mean GOPR")
 
     def test_where_nothing_is_left_it_says_so(self, gopro: dict[str, Any]) -> None:
         assert refusal({**gopro, "only": ["GOPRa"], "without": ["GOPRa"]}) == (

@@ -63,14 +63,13 @@ def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
 
 
 class TestSameAsTheImages:
-    @pytest.mark.parametrize("augment", ["nah", "flip", "none"])
-    def test_patches_are_bit_for_bit_the_same(self, root: Path, out: Path, augment: str) -> None:
-        images, packs = (
-            dataset(folder, layout, augment=augment) for folder, layout in ((root, "gopro"), (out, "packed"))
-        )
-        for number in range(30):
-            draw = Draw(number % len(SIZES), number)
-            assert same(images[draw], packs[draw])
+    def test_patches_are_bit_for_bit_the_same(self, root: Path, out: Path) -> None:
+        for augment in ("nah", "flip", "none"):
+            images, packs = (
+                dataset(folder, layout, augment=augment) for folder, layout in ((root, "gopro"), (out, "packed"))
+            )
+            draws = [Draw(number % len(SIZES), number) for number in range(30)]
+            assert all(same(images[draw], packs[draw]) for draw in draws), augment
 
     def test_whole_images_names_and_sizes_are_the_same(self, root: Path, out: Path) -> None:
         images, packs = (dataset(folder, layout, phase="val") for folder, layout in ((root, "gopro"), (out, "packed")))
@@ -176,13 +175,16 @@ class TestResuming:
         assert pack(pairs, out)
         assert sorted(path.name for path in out.rglob("*") if path.is_file()) == ["1.npy", "1.npy", "2.npy", INDEX]
 
-    @pytest.mark.parametrize("length", [0, 100, 1000])  # nothing, a torn header, torn pixels
-    def test_a_pair_that_was_damaged_meanwhile_is_named(self, pairs: list[Pair], out: Path, length: int) -> None:
+    def test_a_pair_that_was_damaged_meanwhile_is_named(self, pairs: list[Pair], out: Path) -> None:
         (out / INDEX).rename(out / BEGUN)
         spoilt = out / "a" / "2.npy"
-        spoilt.write_bytes(spoilt.read_bytes()[:length])
-        with pytest.raises(DatasetError, match=r"a/2\.npy: expected packed images, got a damaged file; delete it and"):
-            pack(pairs, out)
+        whole = spoilt.read_bytes()
+        for length in (0, 100, 1000):  # nothing, a torn header, torn pixels
+            spoilt.write_bytes(whole[:length])
+            with pytest.raises(
+                DatasetError, match=r"a/2\.npy: expected packed images, got a damaged file; delete it and"
+            ):
+                pack(pairs, out)
 
     def test_it_goes_on_by_the_same_data_alone(self, pairs: list[Pair], root: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
@@ -245,23 +247,22 @@ class TestRefusals:
         ):
             packed_pairs(tmp_path)
 
-    @pytest.mark.parametrize(
-        "text",
-        ["", "[]", "{}", '{"format": "reblur_plugin pairs 1", "blur_kind": "blur", "pairs": [{"name": "a"}]}'],
-    )
-    def test_a_damaged_index_is_refused(self, out: Path, text: str) -> None:
-        (out / INDEX).write_text(text)
-        with pytest.raises(
-            DatasetError, match=r"index\.json: expected the index of a pack, got a damaged file; delete"
-        ):
-            packed_pairs(out)
+    def test_a_damaged_index_is_refused(self, out: Path) -> None:
+        part = '{"format": "reblur_plugin pairs 1", "blur_kind": "blur", "pairs": [{"name": "a"}]}'
+        for text in ("", "[]", "{}", part):
+            (out / INDEX).write_text(text)
+            with pytest.raises(
+                DatasetError, match=r"index\.json: expected the index of a pack, got a damaged file; delete"
+            ):
+                packed_pairs(out)
 
-    @pytest.mark.parametrize("name", ["../a", "b/../../a", "/a"])
-    def test_a_name_that_leads_out_of_the_folder_is_refused(self, out: Path, name: str) -> None:
-        text = (out / INDEX).read_text()
-        (out / INDEX).write_text(text.replace(json.dumps(packed_pairs(out)[0].name), json.dumps(name)))
-        with pytest.raises(DatasetError, match="got a damaged file"):
-            packed_pairs(out)
+    def test_a_name_that_leads_out_of_the_folder_is_refused(self, out: Path) -> None:
+        text, first = (out / INDEX).read_text(), json.dumps(packed_pairs(out)[0].name)
+        assert first in text
+        for name in ("../a", "b/../../a", "/a"):
+            (out / INDEX).write_text(text.replace(first, json.dumps(name)))
+            with pytest.raises(DatasetError, match="got a damaged file"):
+                packed_pairs(out)
 
     def test_an_index_of_another_version_is_refused(self, out: Path) -> None:
         (out / INDEX).write_text('{"format": "reblur_plugin pairs 2"}')

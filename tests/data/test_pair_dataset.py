@@ -63,19 +63,19 @@ def training(root: Path) -> Make:
 
 
 class TestItems:
-    @pytest.mark.parametrize("phase", ["val", "test"])
-    def test_whole_pairs_are_given_outside_training(self, root: Path, phase: str) -> None:
-        dataset = DeblurPairDataset({"phase": phase, "dataroot": str(root), "gt_size": 8})
-        assert len(dataset) == COUNT
-        item = dataset[1]
-        assert set(item) == {"name", "lq", "gt", "lq_path", "gt_path"}
-        assert item["name"] == "sequence/1"
-        assert item["lq_path"] == str(root / "sequence" / "blur_gamma" / "1.png")
-        assert item["gt_path"] == str(root / "sequence" / "sharp" / "1.png")
-        assert item["lq"].dtype == torch.float32
-        y, x = np.mgrid[:HEIGHT, :WIDTH]
-        np.testing.assert_array_equal(levels(item["lq"]), np.stack((x, y, np.full_like(x, 1))))
-        np.testing.assert_array_equal(levels(item["gt"]), np.stack((x, y, np.full_like(x, 1 + SHARP))))
+    def test_whole_pairs_are_given_outside_training(self, root: Path) -> None:
+        for phase in ("val", "test"):
+            dataset = DeblurPairDataset({"phase": phase, "dataroot": str(root), "gt_size": 8})
+            assert len(dataset) == COUNT
+            item = dataset[1]
+            assert set(item) == {"name", "lq", "gt", "lq_path", "gt_path"}
+            assert item["name"] == "sequence/1"
+            assert item["lq_path"] == str(root / "sequence" / "blur_gamma" / "1.png")
+            assert item["gt_path"] == str(root / "sequence" / "sharp" / "1.png")
+            assert item["lq"].dtype == torch.float32
+            y, x = np.mgrid[:HEIGHT, :WIDTH]
+            np.testing.assert_array_equal(levels(item["lq"]), np.stack((x, y, np.full_like(x, 1))))
+            np.testing.assert_array_equal(levels(item["gt"]), np.stack((x, y, np.full_like(x, 1 + SHARP))))
 
     def test_photographs_have_no_sharp_image(self, root: Path) -> None:
         folder = root / "sequence" / "sharp"
@@ -204,16 +204,16 @@ class TestDrawSampler:
         sampler = DrawSampler(5, seed=3)
         assert list(islice(sampler, 12)) == list(islice(sampler, 12))
 
-    @pytest.mark.parametrize("start", [1, 6, 7, 13])
-    def test_a_resumed_stream_goes_on_where_it_stopped(self, start: int) -> None:
+    def test_a_resumed_stream_goes_on_where_it_stopped(self) -> None:
         unbroken = list(islice(DrawSampler(7, seed=2), 30))
-        assert list(islice(DrawSampler(7, seed=2, start=start), 30 - start)) == unbroken[start:]
+        for start in (1, 6, 7, 13):
+            assert list(islice(DrawSampler(7, seed=2, start=start), 30 - start)) == unbroken[start:]
 
-    @pytest.mark.parametrize("start", [0, 9])
-    def test_processes_share_the_stream_out(self, start: int) -> None:
-        alone = list(islice(DrawSampler(7, seed=2), start + 30))[start:]
-        shares = [list(islice(DrawSampler(7, 2, start, rank, 3), 10)) for rank in range(3)]
-        assert [draw for turn in zip(*shares, strict=True) for draw in turn] == alone
+    def test_processes_share_the_stream_out(self) -> None:
+        for start in (0, 9):
+            alone = list(islice(DrawSampler(7, seed=2), start + 30))[start:]
+            shares = [list(islice(DrawSampler(7, 2, start, rank, 3), 10)) for rank in range(3)]
+            assert [draw for turn in zip(*shares, strict=True) for draw in turn] == alone
 
     def test_processes_together_see_each_image_once_an_epoch(self) -> None:
         shares = [islice(DrawSampler(6, 0, 0, rank, 2), 9) for rank in range(2)]
@@ -240,14 +240,13 @@ class TestFingerprint:
         moved = root.rename(root.with_name(f"{root.name}_moved"))
         assert DeblurPairDataset({"phase": "val", "dataroot": str(moved)}).fingerprint() == found
 
-    @pytest.mark.parametrize("kind", ["blur_gamma", "sharp"])
-    def test_another_file_of_either_kind_changes_it(
-        self, root: Path, fingerprint: Callable[[], str], kind: str
-    ) -> None:
-        found = fingerprint()
-        with (root / "sequence" / kind / "1.png").open("ab") as file:
-            file.write(b"x")
-        assert fingerprint() != found
+    def test_another_file_of_either_kind_changes_it(self, root: Path, fingerprint: Callable[[], str]) -> None:
+        found = [fingerprint()]
+        for kind in ("blur_gamma", "sharp"):
+            with (root / "sequence" / kind / "1.png").open("ab") as file:
+                file.write(b"x")
+            found.append(fingerprint())
+        assert len(set(found)) == 3
 
     def test_a_missing_pair_changes_it(self, root: Path, fingerprint: Callable[[], str]) -> None:
         found = fingerprint()
@@ -280,12 +279,12 @@ class TestRefusals:
         with pytest.raises(ImageError, match=r"sharp/2\.png: expected an image, got an empty file"):
             DeblurPairDataset({"phase": "val", "dataroot": str(root)})[2]
 
-    @pytest.mark.parametrize("size", [None, 0, -8, 8.0, "8", [8, 8]])
-    def test_training_asks_for_a_patch_size(self, training: Make, size: object) -> None:
-        with pytest.raises(
-            DatasetError, match=r"gt_size: expected the side of a training patch such as 256, got (None|\S+)"
-        ):
-            training(gt_size=size)
+    def test_training_asks_for_a_patch_size(self, training: Make) -> None:
+        for size in (None, 0, -8, 8.0, "8", [8, 8]):
+            with pytest.raises(
+                DatasetError, match=r"gt_size: expected the side of a training patch such as 256, got (None|\S+)"
+            ):
+                training(gt_size=size)
 
     def test_an_unknown_augmentation_is_refused_with_the_known_ones(self, training: Make) -> None:
         with pytest.raises(DatasetError, match=r"augment: expected one of nah, flip, none, got 'flips'"):

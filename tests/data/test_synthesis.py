@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -52,22 +53,23 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("pair", [165, 178, 198])
-def test_eight_raw_gopro_frames_make_the_published_pair_bit_for_bit(shared: Path, tmp_path: Path, pair: int) -> None:
-    data = shared / "data"
-    (tmp_path / "frames").mkdir()
-    for number in range(pair + 1, pair + 9):
-        name = f"{number:06d}.png"
-        (tmp_path / "frames" / name).symlink_to(data / "GOPRO_Large_all" / "train" / "GOPR0477_11_00" / name)
+def test_eight_raw_gopro_frames_make_the_published_pair_bit_for_bit(shared: Path, tmp_path: Path) -> None:
+    raw, averaged = (
+        shared / "data" / name / "train" / "GOPR0477_11_00" for name in ("GOPRO_Large_all", "GOPRO_averaged")
+    )
+    pairs = (165, 178, 198)
+    for pair in pairs:
+        (tmp_path / "frames" / str(pair)).mkdir(parents=True)
+        for name in (f"{number:06d}.png" for number in range(pair + 1, pair + 9)):
+            (tmp_path / "frames" / str(pair) / name).symlink_to(raw / name)
     words = ["synthesise", tmp_path / "frames", tmp_path / "out", "--frames", "8"]
     done = subprocess.run(
         [sys.executable, "-m", "reblur_plugin.data", *map(str, words)], capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    made = tmp_path / "out" / "frames"
-    for folder in ("blur_gamma", "sharp"):
-        published = data / "GOPRO_averaged" / "train" / "GOPR0477_11_00" / folder / f"{pair:06d}.png"
-        with Image.open(made / folder / f"{pair + 5:06d}.png") as ours, Image.open(published) as theirs:
+    for pair, folder in product(pairs, ("blur_gamma", "sharp")):
+        published, made = averaged / folder / f"{pair:06d}.png", f"{pair}/{folder}/{pair + 5:06d}.png"
+        with Image.open(tmp_path / "out" / made) as ours, Image.open(published) as theirs:
             np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs), strict=True)
 
 
@@ -81,14 +83,13 @@ class TestFrames:
         assert [level(out, "blur", name) for name in names(out)] == [50, 30, 9]
         assert [level(out, "sharp", name) for name in names(out)] == [100, 40, 10]
 
-    @pytest.mark.parametrize(
-        ("stride", "sharp"), [(1, [1, 2, 3, 4, 5]), (2, [1, 3, 5]), (3, [1, 4]), (4, [1, 5]), (6, [1])]
-    )
-    def test_the_stride_may_overlap_or_leave_out(self, tmp_path: Path, stride: int, sharp: list[int]) -> None:
+    def test_the_stride_may_overlap_or_leave_out(self, tmp_path: Path) -> None:
         frames = flat(tmp_path / "f", 0, 1, 2, 3, 4, 5, 6)
-        from_frames(frames, tmp_path / "out", Films(gamma=1, least=3, most=3, stride=stride))
-        assert [level(tmp_path / "out", "sharp", name) for name in names(tmp_path / "out")] == sharp
-        assert [level(tmp_path / "out", "blur", name) for name in names(tmp_path / "out")] == sharp
+        for stride, sharp in {1: [1, 2, 3, 4, 5], 2: [1, 3, 5], 3: [1, 4], 4: [1, 5], 6: [1]}.items():
+            out = tmp_path / f"out{stride}"
+            from_frames(frames, out, Films(gamma=1, least=3, most=3, stride=stride))
+            assert [level(out, "sharp", name) for name in names(out)] == sharp
+            assert [level(out, "blur", name) for name in names(out)] == sharp
 
     def test_lengths_are_drawn_between_the_bounds_by_the_seed(self) -> None:
         lengths = synthesis._lengths(Films(least=7, most=13), "a")
@@ -201,11 +202,11 @@ class TestSettings:
         assert Films(noise=3).make([dark] * 7, np.random.default_rng(0))[0].max() < 30
 
     # 0, 0, 255 x 1: a white frame of three counts four times: min(4 * 255 / 3, 255) = 255; twice: 170; once: 85
-    @pytest.mark.parametrize(("highlights", "expected"), [(4, 255), (2, 170), (1, 85)])
-    def test_white_may_have_been_brighter(self, highlights: float, expected: int) -> None:
+    def test_white_may_have_been_brighter(self) -> None:
         frames = [np.full((1, 1, 3), value, dtype=np.uint8) for value in (0, 0, 255)]
-        blurry = Films(gamma=1, highlights=highlights).make(frames, np.random.default_rng(0))[0]
-        assert blurry.ravel().tolist() == [expected] * 3
+        for highlights, expected in {4: 255, 2: 170, 1: 85}.items():
+            blurry = Films(gamma=1, highlights=highlights).make(frames, np.random.default_rng(0))[0]
+            assert blurry.ravel().tolist() == [expected] * 3
 
     @pytest.mark.parametrize(
         ("kind", "values", "message"),
@@ -349,16 +350,15 @@ class TestCommand:
         assert self.run(frames, out, "--frames", 2, "--interpolate", "auto").returncode == 0
         assert json.loads((out / SETTINGS).read_text())["settings"]["between"] is None
 
-    @pytest.mark.parametrize(
-        ("words", "message"),
-        [
-            (["--frames", "many"], "expected such as 7-13 or 8, got 'many'"),
-            (["--interpolate", "some"], "--interpolate: expected auto or a whole number, got 'some'"),
-            (["--gamma", "3"], "gamma: expected 2.2 (blur_gamma) or 1 (blur), got 3.0"),
-        ],
-    )
-    def test_senseless_words_are_refused(self, tmp_path: Path, words: list[str], message: str) -> None:
-        done = self.run(flat(tmp_path / "in", 1, 2), tmp_path / "out", *words)
-        assert done.returncode in (1, 2)
-        assert message in done.stderr
+    def test_senseless_words_are_refused(self, tmp_path: Path) -> None:
+        frames = flat(tmp_path / "in", 1, 2)
+        messages = {
+            ("--frames", "many"): "expected such as 7-13 or 8, got 'many'",
+            ("--interpolate", "some"): "--interpolate: expected auto or a whole number, got 'some'",
+            ("--gamma", "3"): "gamma: expected 2.2 (blur_gamma) or 1 (blur), got 3.0",
+        }
+        for words, message in messages.items():
+            done = self.run(frames, tmp_path / "out", *words)
+            assert done.returncode in (1, 2)
+            assert message in done.stderr
         assert not (tmp_path / "out").exists()

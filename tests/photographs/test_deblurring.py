@@ -20,14 +20,20 @@ from PIL import Image
 from reblur_plugin import checkpoints, cli, deblur
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
-from reblur_plugin.core import device, memory
-from reblur_plugin.core.adapt import adapt
+from reblur_plugin.core import budget, device
+from reblur_plugin.core.adapt import Adapter, adapt
 from reblur_plugin.photographs import deblurring as photographs
 
 _NETWORKS = {
     "network_g": {"type": "ResUNet", "num_blocks": 1, "num_feats": [4, 4, 4]},
     "network_r": {"type": "ReblurNet", "num_blocks": 1, "num_feat": 4},
 }
+
+
+@pytest.fixture(autouse=True)
+def room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else runs on this machine, there is room for a photograph as a whole."""
+    monkeypatch.setattr(photographs, "available", lambda device: 2**40)
 
 
 @pytest.fixture
@@ -112,14 +118,14 @@ def test_whatever_one_photograph_leads_to_the_others_are_done(
     whole = (shots / "a2.tif").read_bytes()
     (shots / "a2.tif").write_bytes(whole[: len(whole) // 2])
     Image.fromarray(np.zeros((5, 5, 4), dtype=np.uint8)).save(shots / "a3.tif", compression="tiff_lzw")
-    adapt = photographs.adapt
+    adapted = Adapter.__call__
 
-    def failing(deblur_net: Any, reblur_net: Any, blurry: torch.Tensor, *rest: Any, **named: Any) -> Any:
+    def failing(self: Adapter, blurry: torch.Tensor, *rest: Any) -> Any:
         if blurry.shape[-1] == 9:
             raise RuntimeError("not enough memory")
-        return adapt(deblur_net, reblur_net, blurry, *rest, **named)
+        return adapted(self, blurry, *rest)
 
-    monkeypatch.setattr(photographs, "adapt", failing)
+    monkeypatch.setattr(Adapter, "__call__", failing)
     cv2.imwrite(str(shots / "a4.png"), np.zeros((9, 9, 3), dtype=np.uint8))
     assert run(monkeypatch, shots, "-o", tmp_path / "out", "--weights", weights, "--steps", 1) == 1
     assert {path.name for path in (tmp_path / "out").rglob("*.*")} == {"a.png", "b.png"}
@@ -155,27 +161,23 @@ def test_results_inside_the_input_are_no_sources(
     assert (shots / "trip" / "b_1.png").is_file()
 
 
-@pytest.mark.parametrize(
-    ("word", "size"), [("4G", 4 * 2**30), ("800M", 800 * 2**20), ("2.5 GiB", 5 * 2**29), ("64kb", 2**16), ("9", 9)]
-)
-def test_sizes_are_read_as_people_write_them(word: str, size: int) -> None:
-    assert deblur._size(word) == size
+def test_sizes_are_read_as_people_write_them() -> None:
+    sizes = {"4G": 4 * 2**30, "800M": 800 * 2**20, "2.5 GiB": 5 * 2**29, "64kb": 2**16, "9": 9}
+    assert {word: deblur._size(word) for word in sizes} == sizes
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (5940, "99 min"), (7500, "2 h 5 min")]
-)
-def test_times_are_told_in_words(seconds: float, words: str) -> None:
-    assert photographs._in_words(seconds) == words
+def test_times_are_told_in_words() -> None:
+    words = {0.4: "0 s", 99: "99 s", 100: "2 min", 5940: "99 min", 7500: "2 h 5 min"}
+    assert {seconds: photographs._in_words(seconds) for seconds in words} == words
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 5)])
-def test_tiny_pictures_pass(
-    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
-) -> None:
-    cv2.imwrite(str(tmp_path / "tiny.png"), np.full((*size, 3), 90, dtype=np.uint8))
-    assert run(monkeypatch, tmp_path / "tiny.png", "-o", tmp_path / "out", "--weights", weights) == 0
-    assert cv2.imread(str(tmp_path / "out" / "tiny.png")).shape == (*size, 3)
+def test_tiny_pictures_pass(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = {"1.png": (1, 1, 3), "15.png": (3, 5, 3)}
+    for name, shape in shapes.items():
+        (tmp_path / "in").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "in" / name), np.full(shape, 90, dtype=np.uint8))
+    assert run(monkeypatch, tmp_path / "in", "-o", tmp_path / "out", "--weights", weights) == 0
+    assert {name: cv2.imread(str(tmp_path / "out" / name)).shape for name in shapes} == shapes
 
 
 def test_compare_writes_a_picture_of_all_stages(
@@ -200,7 +202,7 @@ def test_a_bound_on_memory_is_kept_by_tiles_that_change_nothing(
     given = (tmp_path / "large.png", "--weights", weights, "--steps", 1, "--lr", 0.001)
     assert run(monkeypatch, *given, "-o", tmp_path / "whole") == 0
     capsys.readouterr()
-    monkeypatch.setattr(memory, "in_use", lambda device: 0)
+    monkeypatch.setattr(budget, "in_use", lambda device: 0)
     assert run(monkeypatch, *given, "-o", tmp_path / "tiled", "--max-memory", "130M") == 0
     assert re.search(r"large\.png: 700x600, about \d+ s, 0\.1\d GiB, \d+ tiles", capsys.readouterr().err)
     whole, tiled = (cv2.imread(str(tmp_path / name / "large.png")).astype(int) for name in ("whole", "tiled"))
@@ -242,7 +244,7 @@ def test_progress_counts_the_passes_of_each_photograph(
 class TestStopping:
     """Ctrl-C at any moment leaves whole files or none."""
 
-    @pytest.mark.parametrize("place", ["reblur_plugin.files.os.fsync", "reblur_plugin.core.adapt.match_histogram"])
+    @pytest.mark.parametrize("place", ["reblur_plugin.files.os.fsync", "reblur_plugin.core.algorithm1.match_histogram"])
     def test_in_the_middle_leaves_nothing_behind(
         self, tmp_path: Path, weights: Path, shots: Path, monkeypatch: pytest.MonkeyPatch, place: str
     ) -> None:
@@ -320,7 +322,7 @@ class TestRefusals:
         def full(*_: Any, **__: Any) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
-        monkeypatch.setattr(photographs, "adapt", full)
+        monkeypatch.setattr(Adapter, "__call__", full)
         assert "a.png: the GPU's memory is full; give --max-memory less than it has" in message(shots / "a.png")
 
     def test_a_comparison_is_not_replaced_either(self, message: Any, tmp_path: Path, shots: Path) -> None:
@@ -332,16 +334,17 @@ class TestRefusals:
         cv2.imwrite(str(shots / "c.png"), np.zeros((4, 4, 3), dtype=np.uint8))
         assert "c_comparison.png is also that of" in message(shots / "c.jpg", shots / "c.png", "--compare")
 
-    @pytest.mark.parametrize("suffix", ["/x", "../x", "a/b"])
-    def test_a_suffix_that_leads_elsewhere(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], suffix: str
+    def test_words_that_are_refused_before_anything_is_read(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        with pytest.raises(SystemExit):
-            run(monkeypatch, "a.png", "-o", "out", "--weights", "w.pth", "--suffix", suffix)
-        assert (
-            f"argument --suffix: expected letters behind a name such as _sharp, got '{suffix}'"
-            in capsys.readouterr().err
-        )
+        suffix = "argument --suffix: expected letters behind a name such as _sharp, got"
+        size = "argument --max-memory: expected a size such as 4G or 800M, got"
+        cases = {f"--suffix={word}": f"{suffix} '{word}'" for word in ("/x", "../x", "a/b")}
+        cases |= {f"--max-memory={word}": f"{size} '{word}'" for word in ("lots", "4X", "-1G", "0")}
+        for word, expected in cases.items():
+            with pytest.raises(SystemExit):
+                run(monkeypatch, "a.png", "-o", "out", "--weights", "w.pth", word)
+            assert expected in capsys.readouterr().err
 
     def test_two_sources_of_one_result(self, message: Any, tmp_path: Path, shots: Path) -> None:
         cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 3), dtype=np.uint8))
@@ -365,13 +368,12 @@ class TestRefusals:
         checkpoints.save({"params": {"w": torch.ones(1)}, "origin": origin}, weights)
         assert "belongs to a network 'MyNet' that isn't known here; give its module by --import" in message(shots)
 
-    @pytest.mark.parametrize(("name", "content"), [("empty.png", b""), ("notes.txt", b"a bench"), ("a.png.part", b"x")])
-    def test_a_file_that_is_no_photograph(self, message: Any, tmp_path: Path, name: str, content: bytes) -> None:
-        (tmp_path / name).write_bytes(content)
-        expected = "a photograph, got an empty" if name == "empty.png" else "one of .png, .jpg, .jpeg, .bmp, .tif"
-        errors = [line for line in message(tmp_path / name).splitlines() if line.startswith("error: ")]
-        assert len(errors) == 1
-        assert errors[0].startswith(f"error: {tmp_path / name}: expected {expected}")
+    def test_a_file_that_is_no_photograph(self, message: Any, tmp_path: Path) -> None:
+        for name, content in (("empty.png", b""), ("notes.txt", b"a bench"), ("a.png.part", b"x")):
+            (tmp_path / name).write_bytes(content)
+            expected = "a photograph, got an empty" if name == "empty.png" else "one of .png, .jpg, .jpeg, .bmp, .tif"
+            (error,) = [line for line in message(tmp_path / name).splitlines() if line.startswith("error: ")]
+            assert error.startswith(f"error: {tmp_path / name}: expected {expected}")
 
     def test_a_checkpoint_of_another_network(self, message: Any, weights: Path, shots: Path) -> None:
         # M_R's file where M_D's should be: its origin tells of both networks
@@ -386,15 +388,6 @@ class TestRefusals:
             errors,
             re.MULTILINE,
         )
-
-    @pytest.mark.parametrize("size", ["lots", "4X", "-1G", "0"])
-    def test_a_size_that_is_none(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], size: str
-    ) -> None:
-        with pytest.raises(SystemExit):
-            run(monkeypatch, "a.png", "-o", "out", "--weights", "w.pth", f"--max-memory={size}")
-        expected = f"argument --max-memory: expected a size such as 4G or 800M, got '{size}'"
-        assert expected in capsys.readouterr().err
 
     def test_a_device_that_is_not_there(self, message: Any, shots: Path) -> None:
         assert "--device: expected a device of this machine, got 'tpu9' (" in message(shots, "--device", "tpu9")

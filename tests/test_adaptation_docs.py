@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
-import pytest
 import torch
 
 import reblur_plugin
@@ -16,8 +14,7 @@ _TEXT = (Path(__file__).resolve().parent.parent / "docs" / "adaptation.md").read
 _BLOCKS = re.findall(r"```python\n(.*?)```", _TEXT, re.DOTALL)
 
 
-@pytest.mark.parametrize("block", _BLOCKS)
-def test_its_python_runs(block: str, tmp_path: Path) -> None:
+def test_its_python_runs(tmp_path: Path) -> None:
     networks = """
 import torch
 deblur_net, reblur_net = (torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
@@ -25,9 +22,10 @@ blurry = torch.rand(1, 3, 8, 8)
 frames = [blurry, blurry]
 import reblur_plugin
 """
-    (tmp_path / "script.py").write_text(networks + block, encoding="utf-8")
-    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert len(_BLOCKS) > 1
+    for block in _BLOCKS:
+        (tmp_path / "script.py").write_text(networks + block, encoding="utf-8")
+        runpy.run_path(str(tmp_path / "script.py"))
 
 
 def test_its_links_lead_to_headings_of_the_page_of_keys(root: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from reblur_plugin import checkpoints
@@ -57,15 +59,15 @@ def test_the_block_for_srmodel_trains(tmp_path: Path, tiny_options: dict[str, An
     assert "l_percep" in done.stderr
 
 
-def test_the_lines_that_adapt_run(tmp_path: Path) -> None:
+def test_the_lines_that_adapt_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     networks = """
 import torch
 deblur_net, reblur_net = (torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
 blurry = torch.rand(1, 3, 8, 8)
 """
-    done = run(networks + block("python", "reblur_plugin.adapt"), tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == list("012345")
+    (tmp_path / "script.py").write_text(networks + block("python", "reblur_plugin.adapt"), encoding="utf-8")
+    runpy.run_path(str(tmp_path / "script.py"))
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list("012345")
 
 
 def test_every_option_file_that_it_names_exists(root: Path) -> None:

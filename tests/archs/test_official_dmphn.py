@@ -6,6 +6,7 @@ import math
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -60,37 +61,41 @@ def official(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("arguments", "kind"), [([], DMPHN), (["--network", "DMPHN"], DMPHN), (["--network", "DHN"], DHN)], ids=str
-)
-def test_the_file_tells_its_network(
-    official: Path, root: Path, tmp_path: Path, arguments: list[str], kind: type[torch.nn.Module]
-) -> None:
-    out = tmp_path / "dmphn.pth"
-    command = [sys.executable, "scripts/convert_dmphn.py", str(official), str(out), *arguments]
-    subprocess.run(command, cwd=root, check=True, capture_output=True)
-    deblur_net, reblur_net = reblur_plugin.load(out)
-    assert type(deblur_net) is kind
-    assert reblur_net is None
+@pytest.fixture
+def convert(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
+    """Run the script in this process and return its exit code."""
+
+    def run(*words: object) -> object:
+        monkeypatch.setattr(sys, "argv", ["convert_dmphn.py", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(root / "scripts" / "convert_dmphn.py"), run_name="__main__")
+        return ended.value.code
+
+    return run
+
+
+def test_the_file_tells_its_network(official: Path, tmp_path: Path, convert: Callable[..., object]) -> None:
     published = torch.load(official / "encoder_lv2.pkl", weights_only=True)
-    assert all(torch.equal(deblur_net.encoder_lv2.state_dict()[name], value) for name, value in published.items())
+    for arguments, kind in (([], DMPHN), (["--network", "DMPHN"], DMPHN), (["--network", "DHN"], DHN)):
+        assert convert(official, tmp_path / "dmphn.pth", *arguments) == 0
+        deblur_net, reblur_net = reblur_plugin.load(tmp_path / "dmphn.pth")
+        assert type(deblur_net) is kind
+        assert reblur_net is None
+        assert all(torch.equal(deblur_net.encoder_lv2.state_dict()[name], value) for name, value in published.items())
 
 
-def test_files_that_do_not_fit_are_one_sentence(official: Path, root: Path, tmp_path: Path) -> None:
+def test_files_that_do_not_fit_are_one_sentence(
+    official: Path, tmp_path: Path, convert: Callable[..., object], capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.save({"weight": torch.ones(1)}, official / "decoder_lv4.pkl")
-    command = [sys.executable, "scripts/convert_dmphn.py", str(official), str(tmp_path / "out.pth")]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {official}: doesn't fit DMPHN with ")
+    assert convert(official, tmp_path / "out.pth") == 1
+    assert capsys.readouterr().err.startswith(f"error: {official}: doesn't fit DMPHN with ")
     assert not (tmp_path / "out.pth").exists()
 
 
 def test_a_folder_without_the_checkpoints_is_one_sentence_and_no_file(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, convert: Callable[..., object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["convert_dmphn.py", str(tmp_path), str(tmp_path / "out.pth")])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(root / "scripts" / "convert_dmphn.py"), run_name="__main__")
-    assert ended.value.code == 1
+    assert convert(tmp_path, tmp_path / "out.pth") == 1
     assert capsys.readouterr().err == f"error: {tmp_path / 'encoder_lv1.pkl'}: no such checkpoint; check the path\n"
     assert list(tmp_path.iterdir()) == []

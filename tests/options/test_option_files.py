@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 
 import reblur_plugin
 from reblur_plugin.core.adapt import AdaptConfig
+from reblur_plugin.host import build_loss, build_network
 from reblur_plugin.options import checks, components
 from reblur_plugin.options.reading import Options, in_iterations, override, read
 
@@ -139,8 +142,11 @@ def registered() -> None:
     reblur_plugin.register()
 
 
+read_once = functools.cache(read)
+
+
 def options(name: str) -> Options:
-    return read(FOLDER / f"{name}.yml")
+    return copy.deepcopy(read_once(FOLDER / f"{name}.yml"))
 
 
 def header(name: str) -> list[str]:
@@ -181,10 +187,13 @@ def blocks(part: Any, where: str = "") -> list[tuple[str, Options]]:
 
 
 def parameters(block: Options) -> int:
-    from basicsr.archs import build_network
+    return _parameters(json.dumps(block))
 
+
+@functools.cache
+def _parameters(block: str) -> int:
     with torch.device("meta"):
-        network = build_network(copy.deepcopy(block))
+        network = build_network(json.loads(block))
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -292,8 +301,6 @@ class TestInOrder:
 
     @of_each(sorted(TRAININGS))
     def test_its_losses_are_built(self, name: str) -> None:
-        from basicsr.losses import build_loss
-
         train = options(name)["train"]
         for key in ("pixel_opt", "gan_opt"):  # L_VGG needs VGG19's weights
             if key in train:

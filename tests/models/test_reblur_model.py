@@ -219,7 +219,7 @@ class TestNumbersThatAreNotFinite:
         model.optimize_parameters(3)
         model.feed_data(batch())
         model.optimize_parameters(4)
-        with pytest.raises(ReblurModelError, match="nan or infinity since iteration 3; use a smaller lr"):
+        with pytest.raises(ReblurError, match="nan or infinity since iteration 3; use a smaller lr"):
             model.get_current_log()
 
     @pytest.mark.parametrize("order", ["reblur_first", "deblur_first"])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+import reblur_plugin
 from reblur_plugin import checkpoints
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.options import checks, reading
@@ -43,7 +44,8 @@ def test_the_script_for_a_basicsr_project_trains(tmp_path: Path, tiny_options: d
     (tmp_path / "o.yml").write_text(yaml.safe_dump(tiny_options))
     done = run(block("python", "train_pipeline"), tmp_path, "-opt", "o.yml")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "experiments" / "tiny" / "models" / "net_r_latest.pth").is_file()
+    deblur_net, reblur_net = reblur_plugin.load(tmp_path / "experiments" / "tiny" / "models" / "net_g_latest.pth")
+    assert (type(deblur_net).__name__, type(reblur_net).__name__) == ("ResUNet", "ReblurNet")
 
 
 def test_the_block_for_srmodel_trains(tmp_path: Path, tiny_options: dict[str, Any]) -> None:
@@ -68,6 +70,20 @@ blurry = torch.rand(1, 3, 8, 8)
     (tmp_path / "script.py").write_text(networks + block("python", "reblur_plugin.adapt"), encoding="utf-8")
     runpy.run_path(str(tmp_path / "script.py"))
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list("012345")
+
+
+def test_the_loop_of_ones_own_trains(tmp_path: Path) -> None:
+    networks = """
+import torch
+deblur_net, reblur_net = (torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+before = [network.weight.detach().clone() for network in (deblur_net, reblur_net)]
+batches = [(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8))] * 2
+"""
+    (tmp_path / "script.py").write_text(networks + block("python", "JointStep"), encoding="utf-8")
+    end = runpy.run_path(str(tmp_path / "script.py"))
+    assert set(end["losses"]) == {"l_blur", "rho", "l_sharp", "l_1", "l_reblur"}
+    for network, weight in zip((end["deblur_net"], end["reblur_net"]), end["before"], strict=True):
+        assert not network.weight.equal(weight)
 
 
 def test_every_option_file_that_it_names_exists(root: Path) -> None:

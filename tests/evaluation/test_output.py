@@ -94,20 +94,25 @@ class TestMeans:
 
 class TestLog:
     def test_the_means_come_with_the_best_so_far(self, scores: Scores, said: list[str]) -> None:
-        output.log_means("first", scores, {"psnr": {"val": 22.0, "iter": 40}, "niqe": {"val": 3.14159, "iter": "x"}})
+        best = {"psnr": {"val": 22.0, "iter": 40}, "niqe": {"val": 3.14159, "iter": "x"}}
+        output.log_means("first", scores, best, ["psnr", "niqe"])
         assert said == [
             f"first, 2 images, blur kind linear\n{scores.table()}\nBest: psnr 22.0000 @ 40, niqe 3.1416 @ x"
         ]
 
     def test_without_best_and_kind_they_come_alone(self, scores: Scores, said: list[str]) -> None:
         scores.blur_kind = ""
-        output.log_means("first", scores, {})
+        output.log_means("first", scores, {}, ["psnr"])
         assert said == [f"first, 2 images\n{scores.table()}"]
+
+    def test_without_metrics_there_are_no_means(self, scores: Scores, said: list[str]) -> None:
+        output.log_means("first", scores, {}, [])
+        assert said == []
 
     @pytest.mark.parametrize(("count", "lines"), [(2, 2), (7, 6)])
     def test_images_that_stay_unadapted_are_told(self, said: list[str], count: int, lines: int) -> None:
         reasons = {f"SEQ/{i}": "nan or infinity after step 2" for i in range(count)}
-        output.warn_of_unadapted("first", Scores(fallbacks=reasons))
+        output.log_means("first", Scores(fallbacks=reasons), {}, [])
         assert said[0] == "first: SEQ/0 stays unadapted: nan or infinity after step 2"
         assert len(said) == lines
         assert count < 6 or said[-1] == "first: 7 images stay unadapted"

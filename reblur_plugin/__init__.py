@@ -13,8 +13,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
-
 _HOME = {
     "AdaptConfig": "core.adapt",
     "AdaptError": "core.adapt",
@@ -26,6 +24,7 @@ _HOME = {
     "OptionError": "options.reading",
     "Updater": "core.updater",
     "register": "registration",
+    "__version__": "version",
 }
 __all__ = [*_HOME]
 

@@ -20,18 +20,17 @@ import pickle
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from reblur_plugin import __version__
 from reblur_plugin.core.borrow import bare
 from reblur_plugin.core.updater import Updater
 from reblur_plugin.errors import ReblurError
-from reblur_plugin.files import whole_file
-from reblur_plugin.host import build_network
+from reblur_plugin.files import FileError, whole_file
 from reblur_plugin.options.reading import OptionError, Options
+from reblur_plugin.version import __version__
 
 # What torch.load meets in damaged files, by format and place of the damage.
 _DAMAGED: tuple[type[Exception], ...] = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError)
@@ -45,13 +44,13 @@ class CheckpointError(ReblurError):
 
 
 def save(content: dict[str, Any], path: Path) -> None:
-    """Write `content` to `path`: the file is complete or not there, also after a crash.
-
-    Raises:
-        FileError: if the disk refuses (full, read-only).
-    """
-    with whole_file(path, "free or change the disk, then resume") as file:
-        torch.save(content, file)
+    """Write `content` to `path`: the file is complete or not there, also after a crash."""
+    remedy = "free or change the disk, then resume"
+    try:
+        with whole_file(path, remedy) as file:
+            torch.save(content, file)
+    except RuntimeError as error:  # PyTorch's for a full disk
+        raise FileError(f"{path}: can't be written ({error}); {remedy}") from error
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -140,6 +139,8 @@ def network(weights: str | Path, label: Literal["g", "r"]) -> nn.Module:
     Raises:
         CheckpointError: if the file is missing, damaged, doesn't fit or doesn't tell of a network that is known here.
     """
+    from reblur_plugin.host import build_network  # here: weights are read without BasicSR
+
     block = options(weights).get(f"network_{label}")
     if not isinstance(block, dict):
         raise CheckpointError(
@@ -159,11 +160,7 @@ def network(weights: str | Path, label: Literal["g", "r"]) -> nn.Module:
 
 
 def save_network(networks: Mapping[str, nn.Module], origin: Mapping[str, Any], path: Path) -> None:
-    """Write a network's weights, as `params` and, averaged, as `params_ema`, with what they come from.
-
-    Raises:
-        CheckpointError: if the disk refuses.
-    """
+    """Write a network's weights, as `params` and, averaged, as `params_ema`, with what they come from."""
     content: dict[str, Any] = {
         key: {name: value.detach().cpu() for name, value in bare(network).state_dict().items()}
         for key, network in networks.items()
@@ -172,9 +169,9 @@ def save_network(networks: Mapping[str, nn.Module], origin: Mapping[str, Any], p
 
 
 def origin(opt: Mapping[str, Any], iteration: int) -> dict[str, Any]:
-    """Return what a checkpoint tells of its making, in plain values: options (as resolved), versions, seed, data.
+    """Return what a checkpoint comes from, in plain values: options (as resolved), versions, seed, data.
 
-    BasicSR's own pipelines resolve nothing: their options are told as they are.
+    BasicSR's own pipelines resolve nothing: their options are stored as they are.
     """
     resolved = opt.get("resolved") or {key: opt[key] for key in _TOLD if key in opt}
     return {
@@ -214,11 +211,18 @@ def training_state(
     }
 
 
-def find_state(opt: Options, auto_resume: bool) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the training state to go on from, if any, and a note on each newer one that had to be skipped.
+class Found(NamedTuple):
+    """A training state to go on from, if any; keys of `path` that load its networks; what was skipped."""
 
-    With `auto_resume` the newest whole state of the experiment comes first, then `path: resume_state`.
-    `path: pretrain_network_*` then point at the networks beside the state.
+    state: dict[str, Any] | None
+    path: dict[str, str]
+    notes: list[str]
+
+
+def find_state(opt: Options, auto_resume: bool) -> Found:
+    """Return the training state to go on from: with `auto_resume` the experiment's newest whole one, if it has any.
+
+    Otherwise it is `path: resume_state`, if that is given.
 
     Raises:
         ReblurError: if `resume_state` can't be used, or a state is beyond `total_iter`.
@@ -229,16 +233,16 @@ def find_state(opt: Options, auto_resume: bool) -> tuple[dict[str, Any] | None, 
         numbered = [state for state in states if state.stem.isdigit()]
         for path in sorted(numbered, key=lambda state: int(state.stem), reverse=True):
             try:
-                return _take_up(opt, path), notes
+                return Found(*_whole_state(opt, path), notes)
             except CheckpointError as error:
                 notes.append(f"skipped {path.name}: {error}")
     if opt["path"].get("resume_state"):
-        return _take_up(opt, Path(opt["path"]["resume_state"]).expanduser()), notes
-    return None, notes
+        return Found(*_whole_state(opt, Path(opt["path"]["resume_state"]).expanduser()), notes)
+    return Found(None, {}, notes)
 
 
-def _take_up(opt: Options, path: Path) -> dict[str, Any]:
-    """Return a training state whose networks are there and whole.
+def _whole_state(opt: Options, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return a training state whose networks are all there and whole, and where they are.
 
     Raises:
         CheckpointError: if one of its files isn't.
@@ -257,11 +261,10 @@ def _take_up(opt: Options, path: Path) -> dict[str, Any]:
     networks: dict[str, str] = {}
     for label in ("g", "r", "d"):
         if opt.get(f"network_{label}") and label not in frozen:
-            network = path.resolve().parent.parent / "models" / f"net_{label}_{state['iter']}.pth"
-            state_dict(network, "params")
-            networks |= {f"pretrain_network_{label}": str(network), f"param_key_{label}": "params"}
-    opt["path"] |= networks
-    return state
+            file = path.resolve().parent.parent / "models" / f"net_{label}_{state['iter']}.pth"
+            state_dict(file, "params")
+            networks |= {f"pretrain_network_{label}": str(file), f"param_key_{label}": "params"}
+    return state, networks
 
 
 def forget(states: Path, models: Path, keep: int | None) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from torch import nn
 
 from reblur_plugin import checkpoints, registration
+from reblur_plugin.checkpoints import CheckpointError
 
 
 class Networks(NamedTuple):
@@ -35,5 +36,7 @@ def load(weights: str | Path, reblur_weights: str | Path | None = None) -> Netwo
     deblur_net = checkpoints.network(weights, "g")
     if reblur_weights is None and checkpoints.options(weights).get("network_r"):
         path = Path(weights)
+        if "net_g" not in path.name:
+            raise CheckpointError(f"{path}: expected net_g_*.pth, whose M_R is beside it; give reblur_weights, too")
         reblur_weights = path.with_name(path.name.replace("net_g", "net_r", 1))
     return Networks(deblur_net, None if reblur_weights is None else checkpoints.network(reblur_weights, "r"))

@@ -464,6 +464,12 @@ class TestPublicLoad:
         with pytest.raises(CheckpointError, match=r"net_r_latest\.pth: no such checkpoint; check the path$"):
             reblur_plugin.load(folder / "net_g_latest.pth")
 
+    def test_a_name_that_does_not_lead_to_m_r_is_refused(self, folder: Path) -> None:
+        (folder / "net_g_latest.pth").rename(folder / "mine.pth")
+        with pytest.raises(CheckpointError, match=r"mine\.pth: expected net_g_\*\.pth, whose M_R is beside it; give"):
+            reblur_plugin.load(folder / "mine.pth")
+        assert reblur_plugin.load(folder / "mine.pth", folder / "net_r_latest.pth").reblur_net is not None
+
     def test_registers_by_itself(self, folder: Path) -> None:
         code = "import sys, reblur_plugin; print(type(reblur_plugin.load(sys.argv[1]).deblur_net).__name__)"
         command = [sys.executable, "-W", "ignore", "-c", code, str(folder / "net_g_latest.pth")]

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "reblur_plugin"
 COMMANDS = ("__main__", "check", "cli", "data.__main__", "deblur", "reblurability", "schema", "test", "train")
 # Innermost first: a room may import those before it, and the rooms and modules of its own ring.
 RINGS = (
-    ("errors", "files"),
+    ("errors", "files", "version"),
     ("core",),  # plain PyTorch
     ("archs", "checkpoints", "data", "host", "losses", "metrics", "options"),  # BasicSR and files
     ("evaluation",),

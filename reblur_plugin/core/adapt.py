@@ -98,7 +98,7 @@ class Adapter:
         self.config = config or AdaptConfig(**choices)
         self.decay = decay
         self._adapted: list[Tensor] | None = None
-        self._costs: Costs | None = None
+        self._costs: dict[tuple[int, torch.dtype, torch.device], Costs] = {}  # by channels, type and device
 
     def __call__(self, blurry: Tensor, plan: Plan | None = None, tick: Callable[[], None] | None = None) -> Adaptation:
         """Return `adapt`'s result for the next photograph. After one that went astray the next begins at theta.
@@ -134,11 +134,12 @@ class Adapter:
         Raises:
             AdaptError: if nothing fits.
         """
-        if self._costs is None:
+        kind = blurry.shape[1], blurry.dtype, blurry.device
+        if kind not in self._costs:
             like = torch.zeros((1, blurry.shape[1], 1, 1), dtype=blurry.dtype, device=blurry.device)
-            self._costs = Costs(*self._networks(), like, self.config)
+            self._costs[kind] = Costs(*self._networks(), like, self.config)
         height, width = blurry.shape[-2:]
-        return self._costs.plan(height, width, max_memory or self.config.max_memory)
+        return self._costs[kind].plan(height, width, max_memory or self.config.max_memory)
 
     def reset(self) -> None:
         """Begin at theta with the next frame, as at a cut."""

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reblur_plugin.core.borrow import borrowed, chosen_names
+from reblur_plugin.core.borrow import borrowed
 from reblur_plugin.core.choices import AdaptConfig, AdaptError
 from reblur_plugin.core.device import has_fast_bf16
 from reblur_plugin.core.histogram import match_histogram
@@ -110,11 +110,10 @@ def algorithm1(
         tick: called after each pass over a tile.
         release: called before line 10, when graphs and the optimiser are gone.
     """
-    names = chosen_names(deblur_net, config.parameters)
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
-        borrowed(deblur_net, reblur_net, names, config.channels_last) as weights,  # line 3: theta_D
+        borrowed(deblur_net, reblur_net, config.parameters, config.channels_last) as weights,  # line 3: theta_D
         checkpointed(deblur_net, plan.deblur_depth),
         checkpointed(reblur_net, plan.reblur_depth),
     ):

@@ -52,12 +52,16 @@ def chosen_names(deblur_net: nn.Module, patterns: Literal["all"] | Sequence[str]
 
 @contextmanager
 def borrowed(
-    deblur_net: nn.Module, reblur_net: nn.Module, names: Sequence[str], channels_last: bool
+    deblur_net: nn.Module,
+    reblur_net: nn.Module,
+    patterns: Literal["all"] | Sequence[str] | None,
+    channels_last: bool,
 ) -> Iterator[list[nn.Parameter]]:
-    """Yield the parameters `names` of M_D, free to change until the end of the block; all else is held.
+    """Yield the weights of M_D that `patterns` name, free to change until the end of the block; all else is held.
 
-    Both networks run in eval mode meanwhile and write into copies of their buffers.
+    Both networks run in eval mode in the block and write into copies of their buffers.
     """
+    names = [] if patterns is None else chosen_names(deblur_net, patterns)
     chosen = dict(deblur_net.named_parameters())
     with ExitStack() as stack:
         for network in (deblur_net, reblur_net):

@@ -142,7 +142,7 @@ class Costs:
             deblurred = finest(deblur_net(image))
             return reblur_net(deblurred) if self._config.steps else deblurred
 
-        with borrowed(deblur_net, reblur_net, (), self._config.channels_last):
+        with borrowed(deblur_net, reblur_net, None, self._config.channels_last):
             return halo(chain, self._like.shape[1], self._like)
 
     @cached_property

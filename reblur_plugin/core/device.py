@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import resource
-import shlex
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,8 +13,6 @@ import torch
 
 from reblur_plugin.errors import ReblurError
 
-_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_COMPILERS = {"darwin": "clang++", "win32": "cl"}  # that PyTorch takes where the environment names none as CXX
 # Of control groups of the second version (no controllers named) and of the first: limit, use, caches in memory.stat.
 _GROUP_FILES = {
     "": ("memory.max", "memory.current", "inactive_file"),
@@ -50,32 +45,6 @@ def has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_amx_tile_supported()
-
-
-def autocast_type(name: str | None, device: torch.device) -> torch.dtype | None:
-    """Return the low precision that `train: amp` names; "auto" is bf16 where the device has units for it.
-
-    Raises:
-        DeviceError: if it names none.
-    """
-    if name == "auto":
-        return torch.bfloat16 if has_fast_bf16(device) else None
-    if name is not None and name not in _TYPES:
-        raise DeviceError(f"train: amp: expected bf16, fp16, auto or nothing, got {name!r}")
-    return None if name is None else _TYPES[name]
-
-
-def require_compiler() -> None:
-    """Refuse torch.compile without a C++ compiler, which PyTorch would miss in the first iteration only.
-
-    Raises:
-        DeviceError: in this case.
-    """
-    compiler = shlex.split(os.environ.get("CXX", "")) or [_COMPILERS.get(sys.platform, "g++")]
-    if not shutil.which(compiler[0]):
-        raise DeviceError(
-            f"train: compile: expected a C++ compiler, found no {compiler[0]}; install it, or leave the key out"
-        )
 
 
 @contextmanager

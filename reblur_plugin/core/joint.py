@@ -32,6 +32,7 @@ from reblur_plugin.core.objectives import (
     sharp_reference_image,
 )
 from reblur_plugin.core.updater import Updater
+from reblur_plugin.errors import ReblurError
 
 Output = Tensor | Sequence[Tensor]
 OwnLosses = Callable[[Output, Tensor], Mapping[str, Tensor]]
@@ -85,6 +86,14 @@ class JointStep:
     iteration: int = 0
     losses: dict[str, Tensor] = field(default_factory=dict, init=False)
 
+    def __post_init__(self) -> None:
+        if self.reblur and not self.reblur.optimizer:
+            raise ReblurError("JointStep: reblur: expected an Updater with an optimiser, since M_R is trained")
+        if self.discriminator and not (self.judge and self.discriminator.optimizer):
+            raise ReblurError("JointStep: discriminator: expected an Updater with an optimiser, and its loss, `judge`")
+        if self.accumulate < 1:
+            raise ReblurError(f"JointStep: accumulate: expected a whole number > 0, got {self.accumulate}")
+
     def __call__(self, blurry: Tensor, sharp: Tensor) -> dict[str, Tensor]:
         """Update every network once by B and S, `(B, C, H, W)` in [0, 1]; return the losses' means over the batch.
 
@@ -93,9 +102,7 @@ class JointStep:
         """
         self.iteration += 1
         self.losses = {}
-        count = min(self.accumulate, len(blurry))
-        pairs = list(zip(blurry.chunk(count), sharp.chunk(count), strict=True))
-        batch = [MicroBatch(*pair, 1 / len(pairs), number == len(pairs)) for number, pair in enumerate(pairs, 1)]
+        batch = self._micro_batches(blurry, sharp)
         with torch.autocast(blurry.device.type, enabled=False):  # outermost: passes between two updates share casts
             opponents = [self._update_reblur_net] if self.reblur else []
             opponents += [self._update_discriminator] if self.discriminator else []
@@ -105,6 +112,11 @@ class JointStep:
             for update in [*own, *opponents] if self.deblur_first else [*opponents, *own]:
                 update(batch)
         return self.losses
+
+    def _micro_batches(self, blurry: Tensor, sharp: Tensor) -> list[MicroBatch]:
+        pairs = list(zip(blurry.chunk(self.accumulate), sharp.chunk(self.accumulate), strict=True))
+        shares = [len(part) / len(blurry) for part, _ in pairs]
+        return [MicroBatch(*pair, share, pair is pairs[-1]) for pair, share in zip(pairs, shares, strict=True)]
 
     def _update_reblur_net(self, batch: Sequence[MicroBatch]) -> None:
         """Move theta_R along L_R = L_Blur + L_Sharp (Eq. 4), term by term: one graph of M_R lives at a time."""
@@ -150,9 +162,10 @@ class JointStep:
         assert self.judge is not None
         with self.discriminator.update():
             for part in batch:
-                for name, image in (("l_real", part.sharp), ("l_fake", self._deblurred(part))):
-                    with self.discriminator.forward(exchange=part.is_last and name == "l_fake"):
-                        loss = self.judge(image, name == "l_real")
+                for name, is_real in (("l_real", True), ("l_fake", False)):
+                    image = part.sharp if is_real else self._deblurred(part)
+                    with self.discriminator.forward(exchange=part.is_last and not is_real):
+                        loss = self.judge(image, is_real)
                     self.discriminator.backward(loss * part.share)
                     self._note(part, **{name: loss})
 
@@ -163,7 +176,7 @@ class JointStep:
         part.deblurred = finest(part.output).detach()
 
     def _deblurred(self, part: MicroBatch) -> Tensor:
-        """Return L without a graph; of several micro-batches M_D's graphs wouldn't all fit until its turn."""
+        """Return L without a graph: those of several micro-batches would all be in memory until M_D's turn."""
         if part.deblurred is None:
             with torch.no_grad(), self.deblur.forward():
                 part.deblurred = finest(self.deblur.bare(part.blurry))

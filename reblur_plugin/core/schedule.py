@@ -18,23 +18,23 @@ class LearningRate:
 
     Attributes:
         base: rate before the first milestone.
-        milestones: iterations after which the rate falls, in rising order.
+        milestones: iterations after which the rate falls.
         gamma: factor at each of them.
     """
 
     base: float
-    milestones: tuple[int, ...] = ()
+    milestones: Sequence[int] = ()
     gamma: float = 0.5
 
     def __call__(self, iteration: int, warm_up: int = -1) -> float:
         """Return the rate of update number `iteration`, counted from 1; it rises linearly up to update `warm_up`."""
         if iteration < warm_up:
             return self.base / warm_up * iteration
-        return self.base * self.gamma ** bisect.bisect_right(self.milestones, iteration - 1)
+        return self.base * self.gamma ** sum(milestone < iteration for milestone in self.milestones)
 
     def changes(self) -> list[tuple[int, float]]:
         """Return each milestone with the rate that holds after it."""
-        return [(milestone, self(milestone + 1)) for milestone in self.milestones]
+        return [(milestone, self(milestone + 1)) for milestone in sorted(self.milestones)]
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Updater:
         for group in optimizer.param_groups if optimizer else ():
             group.setdefault("initial_lr", group["lr"])  # PyTorch's word for the rate before any schedule
         self.weights = [weight for weight in network.parameters() if weight.requires_grad]
-        self.device = next(network.parameters()).device
+        self.device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
         self.scaler = torch.amp.GradScaler(
             self.device.type, init_scale=_SCALE, enabled=precision is torch.float16 and optimizer is not None
         )
@@ -95,6 +95,12 @@ class Updater:
         assert self.optimizer is not None
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+
+    @property
+    def first_lr(self) -> float:
+        """The learning rate before any schedule has moved it."""
+        assert self.optimizer is not None
+        return self.optimizer.param_groups[0]["initial_lr"]
 
     def check(self) -> None:
         """Read the device once and stop if float16 has failed for good or weights aren't finite.

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from reblur_plugin import __version__
 from reblur_plugin.engine import processes
 from reblur_plugin.host import basicsr_version, get_root_logger, get_time_str
 from reblur_plugin.options.reading import OptionError, Options, write
+from reblur_plugin.version import __version__
 
 
 def folders(root: Path, name: str, is_train: bool) -> dict[str, str]:

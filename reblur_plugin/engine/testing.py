@@ -15,7 +15,6 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from reblur_plugin import __version__
 from reblur_plugin.engine import experiment
 from reblur_plugin.engine.preparation import prepare, try_all_metrics
 from reblur_plugin.evaluation.journal import Journal
@@ -23,6 +22,7 @@ from reblur_plugin.files import remove_parts
 from reblur_plugin.host import build_model
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options.reading import Options
+from reblur_plugin.version import __version__
 
 _TRIAL = 256  # pixels on a side of what is deblurred before a folder is made
 

@@ -44,7 +44,8 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
             training for an image that can't be used (after saving), a disk that refuses, losses that aren't finite.
     """
     opt, datasets = prepare(options, root, True, launcher)
-    state, skipped = checkpoints.find_state(opt, auto_resume)
+    state, networks, skipped = checkpoints.find_state(opt, auto_resume)
+    opt["path"] |= networks
     progress = Progress(opt, len(datasets["train"]), state)
     if progress.is_done:
         with experiment.opened(opt, archive=False) as logger:

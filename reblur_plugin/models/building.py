@@ -1,8 +1,12 @@
-"""Networks as option files ask for them: built, loaded, laid out in memory, averaged over processes."""
+"""Networks as option files ask for them: built, loaded, averaged, in low precision, compiled, over processes."""
 
 from __future__ import annotations
 
 import copy
+import os
+import shlex
+import shutil
+import sys
 from typing import Any
 
 import torch
@@ -10,8 +14,12 @@ from torch import nn
 
 from reblur_plugin import checkpoints
 from reblur_plugin.core.borrow import bare
+from reblur_plugin.core.device import has_fast_bf16
 from reblur_plugin.host import build_network, get_root_logger
 from reblur_plugin.models.criteria import ReblurModelError, built
+
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_COMPILERS = {"darwin": "clang++", "win32": "cl"}  # that PyTorch takes where the environment names none as CXX
 
 
 def network(opt: dict[str, Any], label: str, raw: bool) -> nn.Module:
@@ -70,3 +78,29 @@ def parallel(network: nn.Module, device: torch.device, find_unused_parameters: b
         find_unused_parameters=find_unused_parameters,
         gradient_as_bucket_view=True,  # no second copy of the gradient
     )
+
+
+def autocast_type(name: str | None, device: torch.device) -> torch.dtype | None:
+    """Return the low precision that `train: amp` names; "auto" is bf16 where the device has units for it.
+
+    Raises:
+        ReblurModelError: if it names none.
+    """
+    if name == "auto":
+        return torch.bfloat16 if has_fast_bf16(device) else None
+    if name is not None and name not in _TYPES:
+        raise ReblurModelError(f"train: amp: expected bf16, fp16, auto or nothing, got {name!r}")
+    return None if name is None else _TYPES[name]
+
+
+def require_compiler() -> None:
+    """Refuse torch.compile without a C++ compiler, which PyTorch would miss in the first iteration only.
+
+    Raises:
+        ReblurModelError: in this case.
+    """
+    compiler = shlex.split(os.environ.get("CXX", "")) or [_COMPILERS.get(sys.platform, "g++")]
+    if not shutil.which(compiler[0]):
+        raise ReblurModelError(
+            f"train: compile: expected a C++ compiler, found no {compiler[0]}; install it, or leave the key out"
+        )

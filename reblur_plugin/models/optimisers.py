@@ -26,8 +26,8 @@ def updater(label: str, network: nn.Module, train: dict[str, Any], precision: to
     return Updater(network, optimizer, precision=precision, max_norm=clip, name=f"net_{label}")
 
 
-def learning_rate(label: str, train: dict[str, Any]) -> LearningRate:
-    """Return the learning rate of `optim_<label>` by the schedule in `scheduler_<label>`, else in `scheduler`.
+def learning_rate(label: str, updater: Updater, train: dict[str, Any]) -> LearningRate:
+    """Return the learning rate of an updater by the schedule in `scheduler_<label>`, else in `scheduler`.
 
     Raises:
         ReblurModelError: if there is none or it can't be followed.
@@ -38,10 +38,13 @@ def learning_rate(label: str, train: dict[str, Any]) -> LearningRate:
     kind = options.pop("type", "MultiStepLR")
     if kind != "MultiStepLR":
         raise ReblurModelError(f"train: scheduler: type: expected MultiStepLR, got {kind!r}")
-    milestones, gamma = tuple(sorted(options.pop("milestones", ()))), options.pop("gamma", 0.5)
-    if options:
-        raise ReblurModelError(f"train: scheduler: unknown key {', '.join(options)}; expected milestones, gamma")
-    return LearningRate(train[f"optim_{label}"]["lr"], milestones, gamma)
+    milestones = tuple(sorted(options.pop("milestones", ())))
+    unknown = options.keys() - {"gamma"}
+    if unknown:
+        raise ReblurModelError(
+            f"train: scheduler: unknown key {', '.join(sorted(unknown))}; expected milestones, gamma"
+        )
+    return LearningRate(updater.first_lr, milestones, **options)
 
 
 def _optimizer(label: str, weights: list[nn.Parameter], train: dict[str, Any]) -> torch.optim.Optimizer:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from reblur_plugin import checkpoints
 from reblur_plugin.core.adapt import Adaptation, AdaptConfig, Adapter
 from reblur_plugin.core.borrow import bare, eval_mode
-from reblur_plugin.core.device import as_written, autocast_type, require_compiler
+from reblur_plugin.core.device import as_written
 from reblur_plugin.core.objectives import finest
 from reblur_plugin.core.parts import Plan
 from reblur_plugin.core.updater import Updater
@@ -87,7 +87,7 @@ class ReblurModel(BaseModel):
     def init_training_settings(self) -> None:
         """Build the losses, each network's updater and the step that they take together."""
         train = self.opt["train"]
-        self.amp_dtype = autocast_type(train.get("amp"), self.device)
+        self.amp_dtype = building.autocast_type(train.get("amp"), self.device)
         self.ema_decay = train.get("ema_decay", 0)
         if self.ema_decay > 0:
             self.net_g_ema = building.average(self.net_g, self.opt)
@@ -100,14 +100,14 @@ class ReblurModel(BaseModel):
         networks = {"g": self.net_g, "r": self.net_r, "d": self.net_d}
         self.is_compiled = bool(train.get("compile"))
         if self.is_compiled:
-            require_compiler()
+            building.require_compiler()
             for network in filter(None, networks.values()):
                 bare(network).compile(dynamic=False)  # in place: names of weights stay as they are
         moved = {label: net for label, net in networks.items() if net and not (label == "g" and self.frozen_g)}
         self.updaters = {
             label: optimisers.updater(label, network.train(), train, self.amp_dtype) for label, network in moved.items()
         }
-        self.rates = {label: optimisers.learning_rate(label, train) for label in moved}
+        self.rates = {label: optimisers.learning_rate(label, made, train) for label, made in self.updaters.items()}
         self.optimizers = [updater.optimizer for updater in self.updaters.values()]
         self.finite, self.collapse = FiniteWatch(self.device), CollapseWatch()
         deblur = self.updaters.get("g") or Updater(self.net_g, precision=self.amp_dtype)

@@ -112,6 +112,13 @@ class TestBoundOnMemory:
         assert 0 < once == len(measured)
         assert second.seconds == pytest.approx(2 * first.seconds)  # by pixels
 
+    def test_costs_are_those_of_the_photographs_type(self) -> None:
+        adapter = Adapter(nn.Conv2d(3, 3, 3, padding=1).double(), nn.Conv2d(3, 3, 3, padding=1).double(), steps=1)
+        double = adapter.plan(torch.rand(1, 3, 512, 512, dtype=torch.float64)).memory
+        adapter.deblur_net.float()
+        adapter.reblur_net.float()
+        assert adapter.plan(torch.rand(1, 3, 512, 512)).memory < double
+
     def test_a_size_has_one_plan(self, monkeypatch: pytest.MonkeyPatch) -> None:
         adapter = self.adapter()
         plans = [adapter(torch.rand(1, 3, 20, 24)).plan for _ in range(3)]

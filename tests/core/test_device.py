@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from reblur_plugin.core import device
-from reblur_plugin.core.device import DeviceError, autocast_type, device_named, require_compiler
+from reblur_plugin.core.device import DeviceError, device_named
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -118,36 +118,3 @@ def test_a_device_that_is_not_there_is_a_sentence(name: str) -> None:
         DeviceError, match=rf"--device: expected a device of this machine, got '{name}' \(.+\); try cpu"
     ):
         device_named(name)
-
-
-class TestPrecision:
-    def test_names_give_types(self) -> None:
-        assert [autocast_type(name, CPU) for name in ("bf16", "fp16", None)] == [torch.bfloat16, torch.float16, None]
-
-    def test_automatic_precision_is_low_where_the_device_has_units_for_it(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for has_units in (True, False):
-            monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda answer=has_units: answer)
-            assert autocast_type("auto", CPU) is (torch.bfloat16 if has_units else None)
-
-    def test_another_name_is_refused(self) -> None:
-        with pytest.raises(DeviceError, match=r"^train: amp: expected bf16, fp16, auto or nothing, got 'fp8'$"):
-            autocast_type("fp8", CPU)
-
-
-class TestCompiler:
-    """PyTorch takes the one that CXX names, else the usual one alone."""
-
-    MESSAGE = r"^train: compile: expected a C\+\+ compiler, found no {}; install it, or leave the key out$"
-
-    def test_without_the_named_one_it_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("shutil.which", lambda name: None)
-        monkeypatch.setenv("CXX", "my-c++ -O1")
-        with pytest.raises(DeviceError, match=self.MESSAGE.format(r"my-c\+\+")):
-            require_compiler()
-        monkeypatch.setattr("shutil.which", lambda name: "there" if name == "my-c++" else None)
-        require_compiler()
-        monkeypatch.delenv("CXX")
-        with pytest.raises(DeviceError, match=self.MESSAGE.format(".+")):
-            require_compiler()

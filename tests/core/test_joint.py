@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 import weakref
@@ -23,6 +24,7 @@ from reblur_plugin.core.joint import JointStep, l_1
 from reblur_plugin.core.objectives import finest
 from reblur_plugin.core.schedule import PiecewiseLinear
 from reblur_plugin.core.updater import Updater
+from reblur_plugin.errors import ReblurError
 
 B, S = 0.5, 0.8
 LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -213,6 +215,22 @@ class TestTable1HeldDeblurNet:
         assert deblur.network.gain.item() == pytest.approx(0.9)
         assert deblur.network.gain.grad is None
         assert losses.keys() == {"l_blur", "rho"}
+
+
+class TestRefusals:
+    def test_what_cannot_be_trained_is_a_sentence(self) -> None:
+        net = Gain(0.9)
+        cases: list[tuple[dict[str, Any], str]] = [
+            ({"reblur": Updater(Gain(0.5))}, "reblur: expected an Updater with an optimiser"),
+            (
+                {"discriminator": descending(Gain(2.0))},
+                "discriminator: expected an Updater with an optimiser, and its loss",
+            ),
+            ({"accumulate": 0}, "accumulate: expected a whole number > 0, got 0"),
+        ]
+        for choices, message in cases:
+            with pytest.raises(ReblurError, match=f"^JointStep: {re.escape(message)}"):
+                JointStep(**{"deblur": descending(net), "reblur": None, **choices})
 
 
 class TestClippingAndPrecision:
@@ -406,6 +424,11 @@ class TestMicroBatches:
             assert list(parts) == list(whole)
             del parts["rho"]  # a ratio: the mean of those of the parts
             torch.testing.assert_close(parts, {name: whole[name] for name in parts}, **ROUNDING)
+
+    def test_count_by_their_images_where_they_differ_in_size(self, order: str, images: Images) -> None:
+        three = images[0][:3], images[1][:3]  # in parts of two and one
+        whole, parts = trained("ResUNet", order, three, 1), trained("ResUNet", order, three, 1, accumulate=2)
+        torch.testing.assert_close(weights(*networks(parts)), weights(*networks(whole)), **ROUNDING)
 
     def test_a_discriminator_is_moved_as_by_the_whole_batch(self, order: str, images: Images) -> None:
         found = []

@@ -116,7 +116,7 @@ class TestSilentWrongResults:
 
     def test_a_resumed_run_has_the_weights_of_both_networks(self, trained: Path, tiny_options: Options) -> None:
         opt, _ = prepare(tiny_options, trained.parents[1], is_train=True)
-        checkpoints.find_state(opt, auto_resume=True)
+        opt["path"] |= checkpoints.find_state(opt, auto_resume=True).path
         model = ReblurModel(opt)
         for label, network in (("g", model.net_g), ("r", model.net_r)):
             saved = checkpoints.state_dict(trained / "models" / f"net_{label}_2.pth")

@@ -67,11 +67,11 @@ class TestUpdater:
 
 class TestLearningRate:
     def test_falls_at_the_milestones_in_their_order(self) -> None:
-        rate = learning_rate("g", TRAIN)
+        rate = learning_rate("g", updater("g", nn.Linear(2, 3), TRAIN, None), TRAIN)
         assert (rate.base, rate.milestones, rate.gamma) == (1e-4, (2, 5), 0.1)
 
     def test_a_schedule_of_its_own_goes_before_the_common_one(self) -> None:
-        rate = learning_rate("r", TRAIN)
+        rate = learning_rate("r", updater("r", nn.Linear(2, 3), TRAIN, None), TRAIN)
         assert (rate.base, rate.milestones, rate.gamma) == (0.1, (3,), 0.5)
 
     @pytest.mark.parametrize(
@@ -84,4 +84,8 @@ class TestLearningRate:
     )
     def test_refusals(self, block: Any, message: str) -> None:
         with refused(message):
-            learning_rate("g", TRAIN | {"scheduler": block})
+            learning_rate("g", updater("g", nn.Linear(2, 3), TRAIN, None), TRAIN | {"scheduler": block})
+
+    def test_without_a_rate_it_is_pytorchs_own(self) -> None:  # in BasicSR's pipelines, which check no keys
+        train = {"optim_g": {"type": "Adam"}, "scheduler": {"milestones": [3]}}
+        assert learning_rate("g", updater("g", nn.Linear(2, 3), train, None), train).base == 1e-3

@@ -53,7 +53,7 @@ class HostError(ReblurError):
 
 
 def prepare() -> None:
-    """Make `import basicsr` work beside today's torchvision; call it before any import of BasicSR. Idempotent.
+    """Make `import basicsr` work with today's torchvision; call it before any import of BasicSR. Idempotent.
 
     BasicSR 1.4.2 imports `rgb_to_grayscale` from a torchvision module that 0.17 removed. While BasicSR is imported, a
     stand-in with that one function is in its place; afterwards it is gone again.

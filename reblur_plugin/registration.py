@@ -50,7 +50,7 @@ def register() -> None:
 
 
 class RegistrationError(ReblurError):
-    """A name of ours that belongs to somebody else already."""
+    """A name of ours that another package has registered."""
 
 
 def _add(table: Any, item: Any) -> None:

@@ -466,7 +466,9 @@ class TestPublicLoad:
 
     def test_a_name_that_does_not_lead_to_m_r_is_refused(self, folder: Path) -> None:
         (folder / "net_g_latest.pth").rename(folder / "mine.pth")
-        with pytest.raises(CheckpointError, match=r"mine\.pth: expected net_g_\*\.pth, whose M_R is beside it; give"):
+        with pytest.raises(
+            CheckpointError, match=r"mine\.pth: expected net_g_\*\.pth, whose M_R has the same ending; give"
+        ):
             reblur_plugin.load(folder / "mine.pth")
         assert reblur_plugin.load(folder / "mine.pth", folder / "net_r_latest.pth").reblur_net is not None
 

@@ -11,7 +11,7 @@
     for blurry in frames:
         image = adapter(blurry).image
 
-The caller's networks come back bit for bit as they were: weights, gradients, requires_grad, train/eval mode, buffers.
+Afterwards the caller's networks are as before, bit for bit: weights, gradients, requires_grad, train/eval mode, buffers.
 """
 
 from __future__ import annotations

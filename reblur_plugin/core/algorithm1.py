@@ -102,7 +102,7 @@ def algorithm1(
     N steps cost N + 1 passes of M_D and N of M_R: L^i of line 6 serves as L* and as M_R's input, and the first as L^0.
 
     Args:
-        deblur_net, reblur_net: M_D and M_R; both run in eval mode and come back bit for bit as they were.
+        deblur_net, reblur_net: M_D and M_R; both run in eval mode and are unchanged afterwards.
         blurry: B, float `(1, C, H, W)` in [0, 1] on their device.
         config: N, mu and all other choices.
         plan: what is computed in which parts.

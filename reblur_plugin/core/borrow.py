@@ -83,7 +83,7 @@ def _lent(parameters: Sequence[nn.Parameter], channels_last: bool) -> Iterator[N
     """Let floating-point `parameters` be changed.
 
     Their storage is exchanged for a copy, made at once, and never written: the caller's values can't be harmed, not
-    even half-way, and come back without being copied.
+    even half-way, and are restored without a copy.
     """
     lent = [parameter for parameter in parameters if parameter.is_floating_point()]
     saved = [(parameter, parameter.data, parameter.grad) for parameter in lent]
@@ -109,7 +109,7 @@ def _copies(parameters: Sequence[nn.Parameter], channels_last: bool) -> list[tor
 
 @contextmanager
 def _kept_buffers(network: nn.Module) -> Iterator[None]:
-    """Let `network` write into copies of its buffers; its own come back untouched."""
+    """Let `network` write into copies of its buffers; its own stay untouched."""
     saved = [
         (module._buffers, name, buffer)
         for module in network.modules()
@@ -139,7 +139,7 @@ def _fresh_casts() -> Iterator[None]:
 
 @contextmanager
 def eval_mode(network: nn.Module) -> Iterator[None]:
-    """Run `network` in eval mode; every submodule's own mode comes back afterwards."""
+    """Run `network` in eval mode; every submodule's own mode is restored afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     try:
         network.eval()

@@ -62,7 +62,7 @@ class Costs:
     """What adaptation by two networks costs; each thing is measured once, when it must be known.
 
     Args:
-        deblur_net, reblur_net: M_D and M_R, without wrappers; both come back as they were.
+        deblur_net, reblur_net: M_D and M_R, without wrappers; both are unchanged afterwards.
         like: an image of the photographs' channels, dtype and device.
         config: what will be done to them.
     """

@@ -37,7 +37,7 @@ class AdaptConfig:
         target: L* of Eq. 7: the "current" L^i (line 6) or the "initial" L^0.
         histogram: "skimage" matches L^N's colours to L^0's (line 10); "torch" does so on the device, "none" doesn't.
         parameters: which weights adapt: "all", or names of M_D's parameters with * and ? ("body.*").
-        keep: whose images are kept, by number of updates: "all", or some beside L^0 and L^N.
+        keep: whose images are kept, by number of updates: "all", or some in addition to L^0 and L^N.
         max_change: mean |L^i - L^0| beyond which adaptation has gone astray and L^0 is returned; None: any.
         amp: autocast: "bf16", "auto" (bf16 where the device has units for it), or "none".
         channels_last: compute in this memory layout, the faster one on most devices.

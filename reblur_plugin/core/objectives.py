@@ -137,7 +137,7 @@ def collapse_indicator(blur: Tensor, deblurred: Tensor, blurry: Tensor) -> Tenso
 def frozen(network: nn.Module) -> Iterator[None]:
     """Hold the parameters of `network` fixed: gradient passes through to its input, none is made for its weights.
 
-    Every parameter's own `requires_grad` comes back afterwards, also after an exception.
+    Every parameter's own `requires_grad` is restored afterwards, also after an exception.
     """
     flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     try:

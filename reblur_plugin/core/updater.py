@@ -116,7 +116,7 @@ class Updater:
             raise ReblurError(f"{self.name}: weights aren't finite any more; use grad_clip or a smaller lr")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed training needs beside the weights."""
+        """Return all that a resumed training needs in addition to the weights."""
         assert self.optimizer is not None
         return {
             "optimizer": self.optimizer.state_dict(),

@@ -1,6 +1,6 @@
 """Eq. 2, 3, 5, 7 and the multi-scale L1 as BasicSR losses: `core.objectives` times `loss_weight`.
 
-`MultiScaleL1Loss` stands in ReblurModel's `pixel_opt`; `FrozenReblurLoss` carries a trained M_R with it and serves
+`MultiScaleL1Loss` is for ReblurModel's `pixel_opt`; `FrozenReblurLoss` carries a trained M_R with it and serves
 BasicSR's own models. The others take M_R as an argument: they are for model classes of your own (`build_loss`).
 """
 
@@ -67,7 +67,7 @@ class SelfReblurLoss(_Weighted):
 class FrozenReblurLoss(nn.Module):
     """L_Reblur (Eq. 5) with a trained M_R that stays as it is: a plain loss for any BasicSR model.
 
-    In SRModel it stands where PerceptualLoss would (`perceptual_opt`), beside `pixel_opt`:
+    In SRModel it takes PerceptualLoss's place (`perceptual_opt`), in addition to `pixel_opt`:
 
         perceptual_opt: {type: FrozenReblurLoss, weights: net_r.pth, num_blocks: 2, loss_weight: 1.0}
 

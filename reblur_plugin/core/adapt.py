@@ -11,7 +11,7 @@
     for blurry in frames:
         image = adapter(blurry).image
 
-Afterwards the caller's networks are as before, bit for bit: weights, gradients, requires_grad, train/eval mode, buffers.
+Afterwards the caller's networks are as before, bit for bit: weights, gradients, requires_grad, modes, buffers.
 """
 
 from __future__ import annotations

@@ -52,16 +52,19 @@ def read_options(arguments: argparse.Namespace, is_train: bool) -> reading.Optio
 
 
 def _component_problems(chosen: reading.Options, modules: Sequence[str]) -> list[str]:
-    """Return what is wrong with names of classes; nothing, if BasicSR can't even be loaded."""
-    from reblur_plugin import registration
-
+    """Return what is wrong with `--import` or else with names of classes; nothing, if BasicSR can't even be loaded."""
     try:
-        host.import_modules(modules)
-        registration.register()
+        host.basicsr_version()
     except host.HostError:
         return []
+    try:
+        host.import_modules(modules)
+    except host.HostError as error:  # names of the module's classes would be unknown
+        return [str(error)]
+    from reblur_plugin import registration
     from reblur_plugin.options import components
 
+    registration.register()
     return components.problems(chosen)
 
 

@@ -261,6 +261,13 @@ CASES = {
             arguments=("--import", "no_such_module"),
         )
     ),
+    "missing module beside a bad name": both(
+        Case(
+            "name: expected letters, digits, _ . + -, got 3; --import no_such_module: no module named "
+            "'no_such_module'; start in your project's folder or install it",
+            arguments=("--force_yml", "name=3", "--import", "no_such_module"),
+        )
+    ),
     # names, keys, types and values
     "name with a slash": both(forced("name=a/b", "name: expected letters, digits, _ . + -, got 'a/b'")),
     "name that leads out": both(forced("name=..", "name: expected letters, digits, _ . + -, got '..'")),

@@ -53,8 +53,8 @@ def writing(path: Path, remedy: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        reason = error.strerror or error
         raise FileError(f"{path}: can't be written ({reason})" + (f"; {remedy}" if remedy else "")) from error
 
 

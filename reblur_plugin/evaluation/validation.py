@@ -55,8 +55,9 @@ def evaluate(model: Deblurrer, dataset: Any, request: Request, reblur_net: nn.Mo
     done = {entry.index for entry in entries}
     todo = [index for index in range(len(dataset)) if index not in done]
     mine = todo[request.rank :: request.world_size]
+    workers = workers_for(model.device, len(mine), request.world_size)
     with (
-        Scorer(request.metrics, model.device, reblur_net, workers_for(model.device, len(mine))) as scorer,
+        Scorer(request.metrics, model.device, reblur_net, workers) as scorer,
         tqdm(total=len(mine), desc=set_name, unit="image", disable=request.quiet or None, leave=False) as bar,
     ):
         batches = _batches(dataset, mine, 1 if request.adapts else request.batch_size)
@@ -107,7 +108,10 @@ class _Begun:
 
 
 def _scored(begun: Iterable[list[_Begun]], ahead: int) -> Iterator[Entry]:
-    """Yield images in order, each with its scores; up to `ahead` of them wait for theirs while the next are begun."""
+    """Yield images in order, each with its scores; up to `ahead` of them wait for theirs while the next are begun.
+
+    An error on the way is raised after the images that waited when it came.
+    """
     waiting: deque[_Begun] = deque()
 
     def first() -> Entry:
@@ -115,12 +119,18 @@ def _scored(begun: Iterable[list[_Begun]], ahead: int) -> Iterator[Entry]:
         image.entry.stages = {stage: awaited.result() for stage, awaited in image.stages.items()}
         return image.entry
 
-    for images in begun:
-        waiting += images
-        while waiting and (len(waiting) > ahead or all(awaited.done() for awaited in waiting[0].stages.values())):
-            yield first()
+    failure = None
+    try:
+        for images in begun:
+            waiting += images
+            while waiting and (len(waiting) > ahead or all(awaited.done() for awaited in waiting[0].stages.values())):
+                yield first()
+    except Exception as error:
+        failure = error
     while waiting:
         yield first()
+    if failure:
+        raise failure
 
 
 def _begin(

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reblur_plugin.errors import MetricError
+from reblur_plugin.errors import MetricError, ReblurError
 from reblur_plugin.host import registry
 from reblur_plugin.metrics.niqe_metric import reblur_niqe
 from reblur_plugin.metrics.ssim_metric import reblur_ssim
@@ -36,9 +36,14 @@ _FEW = 8  # images that this process has scored before another one has imported 
 _LOGGER = logging.getLogger("basicsr")
 
 
-def workers_for(device: torch.device, images: int) -> int:
-    """Return how many processes pay: none on a CPU, whose cores M_D uses itself, and none for a few images."""
-    return 0 if device.type == "cpu" or images < _FEW else min(_MOST, os.cpu_count() or 1)
+def workers_for(device: torch.device, images: int, world_size: int) -> int:
+    """Return how many workers pay for one of `world_size` processes, which share the cores.
+
+    None pays on a CPU, whose cores M_D uses itself, and none for a few images.
+    """
+    if device.type == "cpu" or images < _FEW:
+        return 0
+    return max(1, min(_MOST, (os.cpu_count() or 1) // world_size))
 
 
 def as_basicsr_takes(image: Picture, reference: Picture | None) -> dict[str, Any]:
@@ -125,7 +130,7 @@ def serve(connection: Connection) -> None:
             connection.send(_answer(*connection.recv()))
 
 
-def _answer(image: Picture, reference: Picture | None, metrics: dict[str, dict[str, Any]]) -> Answer | Exception:
+def _answer(image: Picture, reference: Picture | None, metrics: dict[str, dict[str, Any]]) -> Answer | ReblurError:
     heard, values = _Heard(), {}
     _LOGGER.addHandler(heard)
     try:
@@ -134,8 +139,10 @@ def _answer(image: Picture, reference: Picture | None, metrics: dict[str, dict[s
             given = {key: value for key, value in options.items() if key != "type"}
             values[name] = float(function(**as_basicsr_takes(image, reference), **given))
         return values, heard.lines
-    except Exception as error:
+    except ReblurError as error:
         return error
+    except Exception as error:  # others may not fit through the pipe
+        return MetricError(f"{type(error).__name__}: {error}")
     finally:
         _LOGGER.removeHandler(heard)
 

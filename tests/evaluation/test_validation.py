@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -319,7 +320,7 @@ class TestWhileScoresAreComputed:
     @pytest.fixture(autouse=True)
     def late(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(scoring, "Workers", Late)
-        monkeypatch.setattr(validation, "workers_for", lambda device, images: 1)
+        monkeypatch.setattr(validation, "workers_for", lambda *_: 1)
 
     @pytest.fixture
     def images(self) -> Images:
@@ -359,6 +360,24 @@ class TestWhileScoresAreComputed:
         assert (tmp_path / "pictures" / "first" / "SEQ" / "4.png").exists()
         assert [entry.index for entry in Journal(tmp_path / "journal").entries("first")] == [0, 1, 2, 3]
         assert validate(Model(opt), images) == whole
+
+    def test_an_error_leaves_all_before_it(
+        self, opt: dict[str, Any], images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opt["path"]["journal"] = str(tmp_path / "journal")
+        submit = Late.submit
+
+        def arriving(self: Late, *request: Any) -> Future[Answer]:
+            future = submit(self, *request)
+            if len(self.submitted) == 5:  # its partner never comes: it arrives while it is waited for
+                threading.Timer(0.1, lambda: future.set_result(workers._answer(*request))).start()
+            return future
+
+        monkeypatch.setattr(Late, "submit", arriving)
+        images[5].clear()
+        with pytest.raises(KeyError, match="lq"):
+            validate(Model(opt), images)
+        assert [entry.index for entry in Journal(tmp_path / "journal").entries("first")] == [0, 1, 2, 3, 4]
 
 
 def test_so_many_images_wait_for_their_scores_and_no_more() -> None:

@@ -71,9 +71,9 @@ class TestProcesses:
         ]
         assert capfd.readouterr().err.count("NIQE") <= 1  # this process's
 
-    def test_an_error_is_that_of_the_metric(self, scorer: Scorer, pairs: list[Measured]) -> None:
+    def test_an_error_is_one_sentence_of_the_metrics(self, scorer: Scorer, pairs: list[Measured]) -> None:
         mixed = Measured(pairs[1].image, pairs[1].image[:-1])
-        with pytest.raises(AssertionError, match="Image shapes are different"):
+        with pytest.raises(MetricError, match=r"^AssertionError: Image shapes are different"):
             scored(scorer, [mixed])
         assert scored(scorer, pairs[:1])  # and the process goes on
 
@@ -137,7 +137,7 @@ class TestTheEnd:
 
 def test_a_gpu_has_them_for_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    assert [workers_for(torch.device(name), 1000) for name in ("cpu", "cuda", "cuda:1")] == [0, 4, 4]
-    assert [workers_for(torch.device("cuda"), images) for images in (7, 8)] == [0, 4]
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    assert workers_for(torch.device("cuda"), 1000) == 2
+    assert [workers_for(torch.device(name), 1000, 1) for name in ("cpu", "cuda", "cuda:1")] == [0, 4, 4]
+    assert [workers_for(torch.device("cuda"), images, 1) for images in (7, 8)] == [0, 4]
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert [workers_for(torch.device("cuda"), 1000, processes) for processes in (1, 2, 3, 8)] == [4, 3, 2, 1]

@@ -40,13 +40,12 @@ def main() -> int:
     if table and table.exists() and not arguments.overwrite:
         raise ImageError(f"{table}: is there already; give another -o, or --overwrite")
     results = ranking.find_results(arguments.inputs, arguments.out)
-    kernels = ranking.Kernels(arguments.blurry) if arguments.kernel or arguments.blurry else None
-    ranked, failures = ranking.rank(
-        results, load_reblur_net(str(arguments.weights)), arguments.out, kernels, arguments.overwrite
-    )
+    reblur_net = load_reblur_net(str(arguments.weights))
+    shown = arguments.kernel, arguments.blurry
+    ranked, failures = ranking.rank(results, reblur_net, arguments.out, *shown, arguments.overwrite)
     if table:
         ranking.write_ranking(ranked, table)
-    sys.stdout.write(f"{ranking.report(ranked)}\n")
+    sys.stdout.write(f"{ranking.ranking_table(ranked)}\n")
     for failure in failures:
         sys.stderr.write(f"error: {failure}\n")
     return 1 if failures else 0

@@ -159,7 +159,6 @@ def pack(pairs: list[Pair], out: Path, workers: int | None = None) -> bool:
     Raises:
         DatasetError: if `out` holds something else.
         ImageError: if an image can't be read, or a finished pack isn't whole.
-        FileError: if the disk refuses.
     """
     if any(pair.sharp is None for pair in pairs):
         raise DatasetError("layout: expected pairs to pack, got photographs without sharp images")

@@ -61,7 +61,7 @@ class Batches:
         """End the workers, also one that hangs."""
         workers = getattr(self._batches, "_workers", [])
         if workers:
-            self._batches._shutdown_workers()  # the interpreter's end would wait for a hanging one for ever
+            self._batches._shutdown_workers()  # the interpreter would wait for a hanging one at its end, without limit
         for worker in workers:
             worker.kill()
 

@@ -147,7 +147,7 @@ class Training:
                 with reporter.waiting():
                     batch = self.stop.together(self.batches.next)
                 progress.advance()
-                # Dropout and the like are the same after a resume, and others in each process (D29).
+                # Dropout and the like are the same after a resume, and others in each process (docs/design.md).
                 seed_everything(self.opt["manual_seed"], self.opt["rank"], progress.iteration)
                 model.update_learning_rate(progress.iteration, warmup_iter=warm_up)
                 model.feed_data(batch)

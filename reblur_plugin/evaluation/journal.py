@@ -30,7 +30,7 @@ class Journal:
     """A folder with what the test is (`test.json`) and, for each process, the images that it has finished.
 
     The folder is there as long as the test is unfinished. A line is written in one piece after its image's pictures;
-    one that a kill has torn doesn't count. Numbers come back bit for bit.
+    one that a kill has torn doesn't count. Numbers are read as they were, bit for bit.
 
     Args:
         folder: results/NAME/journal.
@@ -49,11 +49,7 @@ class Journal:
         return [key for key, value in identity.items() if head.get(key) != value]
 
     def start(self, identity: dict[str, Any]) -> None:
-        """Say what test this is.
-
-        Raises:
-            FileError: if the disk refuses.
-        """
+        """Note what test this is."""
         with whole_file(self.folder / _HEAD, _REMEDY, named=self.folder) as file:
             file.write(json.dumps(identity).encode())
 
@@ -73,11 +69,7 @@ class Journal:
         return [found[index] for index in sorted(found)]
 
     def add(self, dataset: str, entry: Entry) -> None:
-        """Note one more finished image.
-
-        Raises:
-            FileError: if the disk refuses.
-        """
+        """Note one more finished image."""
         path = self.folder / f"{self.rank}.jsonl"
         line = json.dumps({"dataset": dataset, **asdict(entry)}).encode()
         with writing(self.folder, _REMEDY):

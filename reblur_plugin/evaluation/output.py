@@ -40,11 +40,7 @@ def add_to_curves(dataset: str, scores: Scores, current_iter: int | str, tb_logg
 
 
 def write_tables(dataset: str, scores: Scores, metrics: Iterable[str], folder: Path) -> None:
-    """Write SET.csv, if there are metrics, and SET_trace.csv, if something was adapted.
-
-    Raises:
-        FileError: if the disk refuses.
-    """
+    """Write SET.csv, if there are metrics, and SET_trace.csv, if something was adapted."""
     metrics = list(metrics)
     if metrics:
         scores.write_csv(folder / f"{dataset}.csv", metrics)

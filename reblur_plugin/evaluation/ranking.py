@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 from collections.abc import Sequence
@@ -16,10 +14,10 @@ from tqdm import tqdm
 
 from reblur_plugin.core.kernel import residual_kernel
 from reblur_plugin.core.reblurability import reblurability_map
-from reblur_plugin.data.images import SUFFIXES, ImageError, decode_image, to_float, to_tensor, to_uint8, write_image
+from reblur_plugin.data.images import SUFFIXES, ImageError, images_in, read_image, to_tensor, to_uint8, write_image
 from reblur_plugin.errors import ReblurError
-from reblur_plugin.evaluation.pictures import Image, comparison, heat_map, with_kernel
-from reblur_plugin.files import whole_file
+from reblur_plugin.evaluation.pictures import Picture, comparison, heat_map, with_kernel
+from reblur_plugin.evaluation.scores import write_rows
 
 _TOP = 16  # grey levels at the bright end of the heat map, the same in all pictures
 _CENTRE = 384  # pixels on a side that are reblurred for a kernel: its window and M_R's reach around it
@@ -32,13 +30,6 @@ class Result:
     given: Path
     name: str
     path: Path
-
-
-@dataclass(frozen=True)
-class Kernels:
-    """What the kernel of Figure 1 leads to: the image of that name in `blurry`, or what M_R makes of the result."""
-
-    blurry: Path | None = None
 
 
 def find_results(inputs: Sequence[Path], out: Path | None) -> list[Result]:
@@ -56,10 +47,10 @@ def find_results(inputs: Sequence[Path], out: Path | None) -> list[Result]:
         if given.is_file():
             found.setdefault(given.resolve(), Result(given.parent, given.name, given))
         elif given.is_dir():
-            paths = [path for path in given.rglob("*") if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+            paths = images_in(given)
             if not paths:
                 raise ImageError(f"{given}: expected images ({', '.join(SUFFIXES)}), found none")
-            for path in sorted(paths):
+            for path in paths:
                 found.setdefault(path.resolve(), Result(given, path.relative_to(given).as_posix(), path))
         else:
             raise ImageError(f"{given}: no such file or folder")
@@ -70,13 +61,19 @@ def rank(
     results: Sequence[Result],
     reblur_net: nn.Module,
     out: Path | None,
-    kernels: Kernels | None = None,
+    kernels: bool = False,
+    blurry: Path | None = None,
     overwrite: bool = False,
 ) -> tuple[list[tuple[float, Result]], list[str]]:
     """Return reblurabilities in grey levels, most blur first, and a sentence for each image that failed.
 
-    With `out` a picture of each image is written there: the image, M_R(L) and where they differ. One that is there
-    already is replaced if `overwrite` says so, but not by another image's of the same run.
+    Args:
+        results: the images.
+        reblur_net: M_R.
+        out: folder that gets a picture of each image and of where M_R changes it; None writes none.
+        kernels: show Figure 1's kernel too, from the result to what M_R makes of it.
+        blurry: show the kernel to the image of the result's name in this folder instead.
+        overwrite: replace pictures that are there already, but none that this run has written.
     """
     written: set[Path] = set()
     ranked: list[tuple[float, Result]] = []
@@ -84,7 +81,7 @@ def rank(
     common = Path(os.path.commonpath([result.given.resolve() for result in results]))
     for result in tqdm(results, desc="reblurability", unit="image", leave=False, disable=None):
         try:
-            image = to_tensor(to_float(decode_image(result.path)))[None].to(next(reblur_net.parameters()).device)
+            image = to_tensor(read_image(result.path))[None].to(next(reblur_net.parameters()).device)
             change = reblurability_map(reblur_net, image)
             ranked.append((change.mean().item() * 255, result))
             if out is not None:
@@ -95,36 +92,37 @@ def rank(
                     raise ImageError(
                         f"{path}: is there already; give another -o or, if it isn't this run's, --overwrite"
                     )
-                write_image(path, _picture(result, image, change, reblur_net, kernels))
+                kernel = _kernel(result, image, reblur_net, blurry) if kernels or blurry else None
+                write_image(path, _picture(image, change, kernel))
                 written.add(path)
         except ReblurError as error:
             failures.append(str(error) if str(result.path) in str(error) else f"{result.path}: {error}")
     return sorted(ranked, key=lambda item: -item[0]), failures
 
 
-def _picture(result: Result, image: Tensor, change: Tensor, reblur_net: nn.Module, kernels: Kernels | None) -> Image:
+def _picture(image: Tensor, change: Tensor, kernel: Tensor | None) -> Picture:
     pixels = to_uint8(image)
     panels = {"image": pixels, f"changed by M_R: 0 to {_TOP} levels": heat_map(change[0, 0].cpu().numpy() * 255, _TOP)}
-    if kernels is not None:
-        panels["image"] = with_kernel(pixels, _kernel(result, image, reblur_net, kernels).cpu().numpy())
+    if kernel is not None:
+        panels["image"] = with_kernel(pixels, kernel.cpu().numpy())
     return comparison(panels)
 
 
-def _kernel(result: Result, image: Tensor, reblur_net: nn.Module, kernels: Kernels) -> Tensor:
+def _kernel(result: Result, image: Tensor, reblur_net: nn.Module, blurry: Path | None) -> Tensor:
     """Return the kernel from the result to its blurry input, or to M_R(L), around the centre."""
-    if kernels.blurry is None:
+    if blurry is None:
         top, left = (max(0, (extent - _CENTRE) // 2) for extent in image.shape[-2:])
         centre = image[..., top : top + _CENTRE, left : left + _CENTRE]
         with torch.no_grad():
             return residual_kernel(centre, reblur_net(centre))
-    stem = (kernels.blurry / result.name).with_suffix("")
+    stem = (blurry / result.name).with_suffix("")
     partner = next((path for suffix in SUFFIXES if (path := stem.with_name(stem.name + suffix)).is_file()), None)
     if partner is None:
         raise ImageError(f"{result.path}: no blurry image {stem.name} in {stem.parent}; give their folder as --blurry")
-    return residual_kernel(image, to_tensor(to_float(decode_image(partner)))[None].to(image.device))
+    return residual_kernel(image, to_tensor(read_image(partner))[None].to(image.device))
 
 
-def report(ranked: Sequence[tuple[float, Result]]) -> str:
+def ranking_table(ranked: Sequence[tuple[float, Result]]) -> str:
     """Return the ranking as text and, of several folders, the means over the images that all of them have."""
     lines = ["rank  levels  image"]
     lines += [f"{number:4d}  {value:6.3f}  {result.path}" for number, (value, result) in enumerate(ranked, 1)]
@@ -141,14 +139,6 @@ def report(ranked: Sequence[tuple[float, Result]]) -> str:
 
 
 def write_ranking(ranked: Sequence[tuple[float, Result]], path: Path) -> None:
-    """Write the ranking as a CSV file.
-
-    Raises:
-        FileError: if the disk refuses.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["rank", "folder", "image", "reblurability"])
-    writer.writerows([number, item.given, item.name, value] for number, (value, item) in enumerate(ranked, 1))
-    with whole_file(path) as file:
-        file.write(text.getvalue().encode())
+    """Write the ranking as a CSV file."""
+    rows = [[number, item.given, item.name, value] for number, (value, item) in enumerate(ranked, 1)]
+    write_rows(path, ["rank", "folder", "image", "reblurability"], rows, remedy="")

@@ -24,7 +24,7 @@ class Request:
         batch_size: images of one size that are deblurred at once, unless they adapt.
         stem: path of an image's pictures, by its name and without what tells the stages apart; None writes none.
         comparison: also write a picture of all stages side by side.
-        journal: what it knows isn't computed again; what is finished is noted there.
+        journal: images that it holds aren't computed again; each finished image is noted in it.
         rank, world_size: this process and their number; each takes its share of the images.
         quiet: shows no bar.
     """

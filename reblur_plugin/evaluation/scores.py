@@ -24,7 +24,7 @@ def stage_after(number: int, steps: int) -> str:
 
 @dataclass
 class TraceRow:
-    """One step of an image's adaptation: see `core.adapt.AdaptStep`."""
+    """One step of an image's adaptation: see `core.algorithm1.AdaptStep`."""
 
     step: int
     stage: str
@@ -74,25 +74,17 @@ class Scores:
         return text_table(rows)
 
     def write_csv(self, path: Path, metrics: Iterable[str]) -> None:
-        """Write one row for each image and stage, with the kind of blur.
-
-        Raises:
-            FileError: if the disk refuses.
-        """
+        """Write one row for each image and stage, with the kind of blur."""
         metrics = list(metrics)
         rows = [
             [name, stage, *(values.get(metric, "") for metric in metrics), self.blur_kind]
             for name, stages in self.images.items()
             for stage, values in stages.items()
         ]
-        _write_rows(path, ["image", "stage", *metrics, "blur_kind"], rows)
+        write_rows(path, ["image", "stage", *metrics, "blur_kind"], rows)
 
     def write_trace(self, path: Path, metrics: Iterable[str]) -> None:
-        """Write one row for each image and step of its adaptation, with the scores where the step was scored.
-
-        Raises:
-            FileError: if the disk refuses.
-        """
+        """Write one row for each image and step of its adaptation, with the scores where the step was scored."""
         metrics = list(metrics)
         rows = [
             [name, row.step, "" if row.loss is None else row.loss, row.change, f"{row.seconds:.3f}"]
@@ -100,7 +92,7 @@ class Scores:
             for name, trace in self.traces.items()
             for row in trace
         ]
-        _write_rows(path, ["image", "step", "loss", "change", "seconds", *metrics], rows)
+        write_rows(path, ["image", "step", "loss", "change", "seconds", *metrics], rows)
 
 
 def text_table(rows: list[list[str]]) -> str:
@@ -113,10 +105,11 @@ def text_table(rows: list[list[str]]) -> str:
     return "\n".join("  ".join(cells) for cells in lines)
 
 
-def _write_rows(path: Path, header: list[str], rows: list[list[Any]]) -> None:
+def write_rows(path: Path, header: list[str], rows: list[list[Any]], remedy: str = "free or change the disk") -> None:
+    """Write a CSV file; `remedy` is what the user can do if the disk refuses."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    with whole_file(path, "free or change the disk") as file:
+    with whole_file(path, remedy) as file:
         file.write(text.getvalue().encode())

@@ -12,13 +12,12 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from reblur_plugin.data.images import to_uint8
 from reblur_plugin.errors import MetricError, ReblurError
+from reblur_plugin.evaluation.pictures import Picture
 from reblur_plugin.evaluation.workers import REFERENCES, Answer, Workers, as_basicsr_takes
 from reblur_plugin.host import calculate_metric, registry
 from reblur_plugin.metrics.lpips_metric import lpips_on
@@ -31,8 +30,8 @@ _LOGGER = logging.getLogger("basicsr")
 class Measured(NamedTuple):
     """An 8-bit RGB picture `(H, W, 3)` and what it is measured against, if there is anything."""
 
-    image: NDArray[np.uint8]
-    reference: NDArray[np.uint8] | None
+    image: Picture
+    reference: Picture | None
 
 
 @dataclass

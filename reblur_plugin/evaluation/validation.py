@@ -8,22 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from reblur_plugin.core.adapt import Adaptation
 from reblur_plugin.data.images import to_uint8, write_image
 from reblur_plugin.evaluation.journal import Entry
-from reblur_plugin.evaluation.pictures import comparison
+from reblur_plugin.evaluation.pictures import Picture, comparison
 from reblur_plugin.evaluation.request import Request
 from reblur_plugin.evaluation.scores import BLURRY, DEBLURRED, REBLURRED, Scores, TraceRow, stage_after
 from reblur_plugin.evaluation.scoring import Awaited, Measured, Scorer
 from reblur_plugin.evaluation.workers import workers_for
-
-Image = NDArray[np.uint8]
 
 
 class Deblurrer(Protocol):
@@ -94,7 +90,7 @@ def _batches(dataset: Any, indices: Sequence[int], size: int) -> Iterator[dict[i
 class _Stages:
     """One image at every stage as 8-bit RGB, the steps of its adaptation and, if that went astray, why."""
 
-    images: dict[str, Image]
+    images: dict[str, Picture]
     trace: list[TraceRow] = field(default_factory=list)
     fallback: str | None = None
 
@@ -190,7 +186,7 @@ def _name(item: dict[str, Any], dataset: Any) -> str:
     return path.relative_to(path.anchor).with_suffix("").as_posix()
 
 
-def _write_pictures(stem: Path, images: dict[str, Image], sharp: Image | None, side_by_side: bool) -> None:
+def _write_pictures(stem: Path, images: dict[str, Picture], sharp: Picture | None, side_by_side: bool) -> None:
     for stage in images.keys() - {BLURRY}:
         ending = "" if stage == DEBLURRED else f"_{stage}"
         write_image(stem.with_name(f"{stem.name}{ending}.png"), images[stage])

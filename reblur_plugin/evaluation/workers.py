@@ -1,7 +1,7 @@
 """Processes that compute PSNR, SSIM and NIQE by their references while a GPU deblurs the next image.
 
-Not `multiprocessing`: it would run a user's training script once more in each process, and it leaves processes behind
-when this one is killed. Such a process ends when its connection does.
+`multiprocessing` isn't used: it would run a user's training script once more in each process, and its processes go on
+when this one is killed. A worker ends when its connection is closed.
 """
 
 from __future__ import annotations
@@ -18,16 +18,14 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from reblur_plugin.errors import MetricError, ReblurError
+from reblur_plugin.evaluation.pictures import Picture
 from reblur_plugin.host import registry
 from reblur_plugin.metrics.niqe_metric import reblur_niqe
 from reblur_plugin.metrics.ssim_metric import reblur_ssim
 
-Picture = NDArray[np.uint8]
 Answer = tuple[dict[str, float], list[tuple[int, str]]]  # values by name; levels and messages of the log
 _OURS = {"reblur_ssim": reblur_ssim, "reblur_niqe": reblur_niqe}
 REFERENCES = {"calculate_psnr", "calculate_ssim", "calculate_niqe", *_OURS}
@@ -53,7 +51,7 @@ def as_basicsr_takes(image: Picture, reference: Picture | None) -> dict[str, Any
 
 
 class Workers:
-    """So many processes, each with a thread here that asks it and waits."""
+    """`count` processes, each with a thread of this process that sends it pictures and waits for the values."""
 
     def __init__(self, count: int) -> None:
         self._started: list[tuple[subprocess.Popen[bytes], Connection]] = []

@@ -11,8 +11,6 @@ from reblur_plugin.host import build_dataset as build_by_basicsr
 from reblur_plugin.host import registry
 from reblur_plugin.options.reading import OptionError, Options, suggest
 
-Named = tuple[str, Any, Options]  # where it stands, its registry, its block
-
 
 def check_components(options: Options) -> None:
     """Check that every `type` is registered and takes the arguments that its block gives.
@@ -58,7 +56,8 @@ def problems(options: Options) -> list[str]:
     return found
 
 
-def _blocks(options: Options) -> Iterator[Named]:
+def _blocks(options: Options) -> Iterator[tuple[str, Any, Options]]:
+    """Yield each block of a registered class: its place in the file, its registry and itself."""
     train, val = _block(options.get("train")), _block(options.get("val"))
     places = [(key, registry.ARCH_REGISTRY, block) for key, block in options.items() if str(key).startswith("network_")]
     places += [

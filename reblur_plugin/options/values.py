@@ -1,6 +1,6 @@
 """What the values of a key may be, as JSON Schemas: the words from which `options.keys` is made.
 
-Every one has a `title`, which stands in the message "KEY: expected TITLE, got VALUE".
+Every one has a `title`, which is used in the message "KEY: expected TITLE, got VALUE".
 """
 
 from __future__ import annotations

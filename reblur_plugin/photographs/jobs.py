@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reblur_plugin.data.images import SUFFIXES, ImageError
+from reblur_plugin.data.images import SUFFIXES, ImageError, images_in
 
 Existing = Literal["refuse", "overwrite", "skip"]
 
@@ -62,13 +62,7 @@ def _photographs(given: Path, out: Path) -> Iterator[tuple[Path, Path]]:
         raise ImageError(f"{given}: no such file or folder")
     results = out.resolve()
     is_inside = given.resolve() in results.parents  # what an earlier run made isn't a source
-    found = sorted(
-        path
-        for path in given.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not path.name.startswith(".")
-        and not (is_inside and results in path.resolve().parents)
-    )
+    found = [path for path in images_in(given) if not (is_inside and results in path.resolve().parents)]
     if not found:
         raise ImageError(f"{given}: expected photographs ({', '.join(SUFFIXES)}), found none")
     yield from ((path, path.relative_to(given)) for path in found)

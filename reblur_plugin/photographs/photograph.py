@@ -82,7 +82,6 @@ class Photograph:
 
         Raises:
             ImageError: if the format can't hold it.
-            FileError: if the disk refuses.
         """
         suffix = path.suffix.lower()
         if suffix in (".jpg", ".jpeg", ".webp", ".bmp") and self.pixels.dtype == np.uint16:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reblur_plugin.evaluation.pictures import Image, comparison, heat_map, with_kernel
+from reblur_plugin.evaluation.pictures import Picture, comparison, heat_map, with_kernel
 
 PANEL, TITLE = 480, 28
 FRAME = (255, 210, 0)
 
 
-def flat(level: int, height: int = 64, width: int = 96) -> Image:
+def flat(level: int, height: int = 64, width: int = 96) -> Picture:
     return np.full((height, width, 3), level, dtype=np.uint8)
 
 
-def detailed(top: int, left: int) -> Image:
+def detailed(top: int, left: int) -> Picture:
     """Return a grey 64x96 image with a checkerboard in the window of a quarter of its height and width: 16x24."""
     image = flat(128)
     y, x = np.mgrid[:16, :24]

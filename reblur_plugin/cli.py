@@ -24,16 +24,14 @@ def parser(program: str, description: str, example: str) -> argparse.ArgumentPar
     arguments.add_argument(
         "--force_yml", nargs="+", default=[], metavar="KEY=VALUE", help="change options: train:total_iter=1000"
     )
-    arguments.add_argument(
-        "--import",
-        dest="modules",
-        nargs="+",
-        default=[],
-        metavar="MODULE",
-        help="import your own modules, whose classes register themselves with BasicSR",
-    )
+    add_import(arguments, "import your own modules, whose classes register themselves with BasicSR")
     arguments.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # set by old launchers
     return arguments
+
+
+def add_import(arguments: argparse.ArgumentParser, does: str) -> None:
+    """Add `--import`, for classes of the user's."""
+    arguments.add_argument("--import", dest="modules", nargs="+", default=[], metavar="MODULE", help=does)
 
 
 def read_options(arguments: argparse.Namespace, is_train: bool) -> reading.Options:

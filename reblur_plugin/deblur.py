@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         const="skip",
         help="leave out photographs whose results are there already: goes on after an interruption",
     )
-    parser.add_argument("--import", dest="modules", nargs="+", default=[], metavar="MODULE", help="your own networks")
+    cli.add_import(parser, "your own networks")
     return parser
 
 

@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--kernel", action="store_true", help="show the blur that M_R adds at the centre (Figure 1)")
     parser.add_argument("--blurry", type=Path, metavar="FOLDER", help="show the kernel to its images of these names")
     parser.add_argument("--overwrite", action="store_true", help="replace a ranking that is there already")
-    parser.add_argument("--import", dest="modules", nargs="+", default=[], metavar="MODULE", help="your own networks")
+    cli.add_import(parser, "your own networks")
     arguments = parser.parse_args()
     if (arguments.kernel or arguments.blurry) and arguments.out is None:
         parser.error("--kernel and --blurry show something in the pictures; give -o as well")

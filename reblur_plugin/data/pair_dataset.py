@@ -30,10 +30,7 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
     In the phase "train" items are random `gt_size` x `gt_size` patches, augmented; else whole images.
 
     Args:
-        opt: the option block: `layout` gopro | reds | hide | realblur | folders | photographs | packed, `dataroot` (or
-            `dataroot_lq`, `dataroot_gt`), `blur_key` (GOPRO), `meta_info_file` (RealBlur), `only` and `without` (names
-            of sequences), `gt_size`, `augment` nah | flip | none, `cache` (keep decoded images in memory),
-            `seed`; `name` and `phase` as everywhere in BasicSR.
+        opt: the option block, its keys as in docs/options.md, with BasicSR's `name` and `phase`.
 
     Attributes:
         pairs: all of them, in the order of their names.

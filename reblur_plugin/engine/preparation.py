@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 
 from reblur_plugin import registration
+from reblur_plugin.data.images import to_uint8
 from reblur_plugin.data.pair_dataset import DeblurPairDataset
 from reblur_plugin.engine import experiment, processes
-from reblur_plugin.evaluation.scoring import try_metrics, with_directions
+from reblur_plugin.errors import MetricError, ReblurError
+from reblur_plugin.evaluation.scoring import Measured, Scorer, first_set, needs_own_net, needs_reference
 from reblur_plugin.host import get_root_logger
-from reblur_plugin.options.components import build_dataset, check_components
-from reblur_plugin.options.reading import OptionError, Options, complete, in_iterations
+from reblur_plugin.options import components
+from reblur_plugin.options.reading import OptionError, Options, complete, in_iterations, metric_options
 
 Datasets = dict[str, Any]  # by the names of their option blocks
 
@@ -35,8 +39,9 @@ def prepare(options: Options, root: Path, is_train: bool, launcher: str = "none"
         ReblurError: for what is wrong with components, devices or data.
     """
     registration.register()
-    check_components(options)
-    options = with_directions(complete(options))
+    if found := components.problems(options):
+        raise OptionError("; ".join(found))
+    options = complete(options)
     experiment.keep_early_messages()
     opt = _as_basicsr_expects(options, root, is_train)
     opt |= processes.join(options, launcher, "train" if is_train else "test")
@@ -47,7 +52,7 @@ def prepare(options: Options, root: Path, is_train: bool, launcher: str = "none"
     blocks = {name: block for name, block in opt["datasets"].items() if is_train or block["phase"] != "train"}
     if not blocks:
         raise OptionError("datasets: expected a block test_... or val, got none")
-    datasets = {name: build_dataset(name, block) for name, block in blocks.items()}
+    datasets = {name: components.build_dataset(name, block) for name, block in blocks.items()}
     if is_train:
         opt |= _of_training(options, datasets["train"], opt["world_size"])
     return opt, datasets
@@ -93,3 +98,41 @@ def try_all_metrics(opt: Options, datasets: Iterable[Any]) -> None:
     if opt["val"] and opt["rank"] == 0:
         for dataset in datasets:
             try_metrics(dataset, opt)
+
+
+def try_metrics(dataset: Any, opt: dict[str, Any]) -> None:
+    """Compute every metric once, on the first image: what a metric lacks must show before a long run, not after it.
+
+    Raises:
+        ReblurError: if a metric can't be computed or the image can't be read.
+    """
+    item = dataset[0]
+    blurry = to_uint8(item["lq"])
+    sharp = to_uint8(item["gt"]) if "gt" in item else None
+    _check_best(opt, dataset.opt["name"], sharp is not None)
+    for name, options in metric_options(opt).items():
+        if opt.get("network_r") and needs_own_net(options):
+            continue
+        try:
+            scores = Scorer({name: options}, torch.device("cpu"), None, 0).begin(Measured(blurry, sharp)).result()
+        except ReblurError:
+            raise
+        except (TypeError, ValueError, LookupError, ArithmeticError, AssertionError, cv2.error) as error:
+            raise MetricError(
+                f"val: metrics: {name}: {options['type']} failed on {item['lq_path']}: {error}"
+            ) from error
+        if name in scores and math.isnan(scores[name]) and needs_reference(options["type"]):
+            height, width = blurry.shape[:2]
+            raise MetricError(
+                f"val: metrics: {name}: expected a number, got nan on {item['lq_path']} of {width}x{height} pixels; "
+                "lower crop_border or use larger images"
+            )
+
+
+def _check_best(opt: dict[str, Any], set_name: str, has_sharp: bool) -> None:
+    best = opt["val"].get("best") if opt["is_train"] and set_name == first_set(opt) else None
+    if best and not has_sharp and needs_reference(metric_options(opt)[best]["type"]):
+        raise MetricError(
+            f"val: best: {best} needs sharp images, and {set_name}, the first validation set, by which the best "
+            "networks are chosen, has none; put a set with sharp images first"
+        )

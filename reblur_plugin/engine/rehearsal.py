@@ -24,17 +24,14 @@ _WARM_UP, _TIMED = 1, 3
 
 
 def rehearse(options: Options, root: Path) -> Iterator[str]:
-    """Yield the lines of the report, as they become known. Nothing is written to disk.
-
-    Args:
-        options: checked, as from `cli.read_options`, of a training.
-        root: folder that would get experiments/.
+    """Yield the lines of the report, as they become known; arguments as for `prepare`. Nothing is written to disk.
 
     Raises:
         ReblurError: for everything that would end the training before or in its first iterations.
     """
     opt, datasets = prepare(options, root, True)
-    model = build_model(opt)
+    val = {key: value for key, value in opt["val"].items() if key != "best"}  # whose networks would be written
+    model = build_model({**opt, "val": val})
     progress = Progress(opt, len(datasets["train"]), None)
     yield from _sizes(opt, datasets, model, progress)
     validated = {phase: dataset for phase, dataset in datasets.items() if phase != "train" and opt["val"]}
@@ -87,7 +84,6 @@ def _time_image(model: Any, dataset: Any, opt: Options) -> float:
     """Return the seconds that validation takes for the first image, with adaptation if chosen and all metrics."""
     first = Subset(dataset, [0])
     first.opt = dataset.opt  # type: ignore[attr-defined]
-    model.opt["val"].pop("best", None)  # nothing is to be written
     for _ in range(2 if opt["num_gpu"] else 1):  # the first time a GPU is slower
         start = time.perf_counter()
         model.validation(DataLoader(first), 0, None, False)

@@ -28,15 +28,10 @@ _TRIAL = 256  # pixels on a side of what is deblurred before a folder is made
 
 
 def test(options: Options, root: Path, launcher: str = "none") -> bool:
-    """Test with checked options; return whether the end was reached (False: interrupted).
+    """Test with checked options; return whether the end was reached (False: interrupted). Arguments as for `prepare`.
 
     Pictures, a log and a table for each data set are written to results/NAME. A test that was interrupted or killed
     goes on when it is started again with the same options, checkpoints and data; else an older results/NAME is renamed.
-
-    Args:
-        options: checked, as from `cli.read_options`.
-        root: folder that gets results/.
-        launcher: "none", "pytorch" under torchrun, or "slurm" under srun.
 
     Raises:
         ReblurError: for everything that is wrong with options, data or checkpoints, before anything is created.

@@ -34,9 +34,7 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
     """Train with checked options; return whether the end was reached (False: interrupted and saved, to be resumed).
 
     Args:
-        options: checked, as from `cli.read_options`.
-        root: folder that gets experiments/ and tb_logger/.
-        launcher: "none", "pytorch" under torchrun, or "slurm" under srun.
+        options, root, launcher: as for `prepare`.
         auto_resume: go on from the newest whole training state of this experiment, if there is one.
 
     Raises:

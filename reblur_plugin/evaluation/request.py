@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from reblur_plugin.evaluation.journal import Journal
-from reblur_plugin.evaluation.scoring import Metrics, metric_options
+from reblur_plugin.evaluation.scoring import Metrics
+from reblur_plugin.options.reading import metric_options
 
 
 @dataclass(frozen=True)

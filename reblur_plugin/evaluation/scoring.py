@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import inspect
 import logging
-import math
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import cv2
 import torch
 from torch import nn
 
-from reblur_plugin.data.images import to_uint8
-from reblur_plugin.errors import MetricError, ReblurError
 from reblur_plugin.evaluation.pictures import Picture
 from reblur_plugin.evaluation.workers import REFERENCES, Answer, Workers, as_basicsr_takes
 from reblur_plugin.host import calculate_metric, registry
 from reblur_plugin.metrics.lpips_metric import lpips_on
-from reblur_plugin.options.checks import KNOWN_BETTER
 
 Metrics = dict[str, dict[str, Any]]
 _LOGGER = logging.getLogger("basicsr")
@@ -106,60 +101,6 @@ class Scorer:
             return lpips_on(self._device, **pictures, **given)
         own = {"reblur_net": self._reblur_net} if needs_own_net(options) else {}
         return float(calculate_metric(pictures | own, options))
-
-
-def try_metrics(dataset: Any, opt: dict[str, Any]) -> None:
-    """Compute every metric once, on the first image: what a metric lacks must show before a long run, not after it.
-
-    Raises:
-        ReblurError: if a metric can't be computed or the image can't be read.
-    """
-    item = dataset[0]
-    blurry = to_uint8(item["lq"])
-    sharp = to_uint8(item["gt"]) if "gt" in item else None
-    _check_best(opt, dataset.opt["name"], sharp is not None)
-    for name, options in metric_options(opt).items():
-        if opt.get("network_r") and needs_own_net(options):
-            continue
-        try:
-            scores = Scorer({name: options}, torch.device("cpu"), None, 0).begin(Measured(blurry, sharp)).result()
-        except ReblurError:
-            raise
-        except (TypeError, ValueError, LookupError, ArithmeticError, AssertionError, cv2.error) as error:
-            raise MetricError(
-                f"val: metrics: {name}: {options['type']} failed on {item['lq_path']}: {error}"
-            ) from error
-        if name in scores and math.isnan(scores[name]) and needs_reference(options["type"]):
-            height, width = blurry.shape[:2]
-            raise MetricError(
-                f"val: metrics: {name}: expected a number, got nan on {item['lq_path']} of {width}x{height} pixels; "
-                "lower crop_border or use larger images"
-            )
-
-
-def _check_best(opt: dict[str, Any], set_name: str, has_sharp: bool) -> None:
-    best = opt["val"].get("best") if opt["is_train"] and set_name == first_set(opt) else None
-    if best and not has_sharp and needs_reference(metric_options(opt)[best]["type"]):
-        raise MetricError(
-            f"val: best: {best} needs sharp images, and {set_name}, the first validation set, by which the best "
-            "networks are chosen, has none; put a set with sharp images first"
-        )
-
-
-def metric_options(opt: dict[str, Any]) -> Metrics:
-    """Return `val: metrics`, a new dict in which each says which way it points."""
-    metrics = opt["val"].get("metrics") or {}
-    return {
-        name: {**options, "better": options.get("better", KNOWN_BETTER.get(options["type"], "higher"))}
-        for name, options in metrics.items()
-    }
-
-
-def with_directions(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options in which each metric says which way it points: BasicSR's own models take others for "higher"."""
-    if not (options.get("val") or {}).get("metrics"):
-        return options
-    return {**options, "val": {**options["val"], "metrics": metric_options(options)}}
 
 
 def first_set(opt: dict[str, Any]) -> str:

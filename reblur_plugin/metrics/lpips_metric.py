@@ -14,7 +14,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from reblur_plugin import checkpoints
 from reblur_plugin.errors import MetricError
@@ -55,24 +54,15 @@ def lpips_on(
     net: str = "alex",
     weights: str | None = None,
 ) -> float:
-    """Return `reblur_lpips`, computed on `device`."""
+    """Return `reblur_lpips`, computed on `device` without TF32."""
     if min(img.shape[:2]) - 2 * crop_border < _SMALLEST:
         _LOGGER.warning("LPIPS: expected at least 32x32 pixels, got %dx%d; left out", *img.shape[1::-1])
         return math.nan
     height, width = img.shape[:2]
     window = np.s_[crop_border : height - crop_border, crop_border : width - crop_border, ::-1]
-    images, sharp = (
-        torch.from_numpy(picture[window].transpose(2, 0, 1)[None].copy()).to(device) for picture in (img, img2)
-    )
-    return float(distances(images, sharp, net, weights))
-
-
-@torch.no_grad()
-def distances(images: Tensor, sharp: Tensor, net: str, weights: str | None) -> Tensor:
-    """Return LPIPS of each image, `(B,)`, on the device of the 8-bit RGB batches `(B, 3, H, W)`; without TF32."""
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        pairs = (batch.float() / 127.5 - 1 for batch in (images, sharp))
-        return load_lpips(net, weights).to(images.device)(*pairs).flatten()
+    pair = (torch.from_numpy(picture[window].transpose(2, 0, 1)[None].copy()).to(device) for picture in (img, img2))
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        return float(load_lpips(net, weights).to(device)(*(image.float() / 127.5 - 1 for image in pair)))
 
 
 @lru_cache(maxsize=2)

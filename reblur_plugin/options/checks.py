@@ -10,20 +10,10 @@ from typing import Any
 
 from reblur_plugin.core.choices import AdaptConfig
 from reblur_plugin.options import schema
-from reblur_plugin.options.keys import TRAIN
+from reblur_plugin.options.keys import KNOWN_BETTER, TRAIN
 from reblur_plugin.options.reading import Options, beyond_the_end, suggest
 
 _PHASES = ("train", "val", "val_...", "test", "test_...")
-# Which way each metric points, where an option file doesn't say.
-KNOWN_BETTER = {
-    "calculate_psnr": "higher",
-    "calculate_ssim": "higher",
-    "calculate_niqe": "lower",
-    "reblur_ssim": "higher",
-    "reblur_lpips": "lower",
-    "reblur_niqe": "lower",
-    "reblurability": "lower",
-}
 
 
 def problems(options: Options, is_train: bool) -> list[str]:

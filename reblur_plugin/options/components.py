@@ -12,17 +12,6 @@ from reblur_plugin.host import registry
 from reblur_plugin.options.reading import OptionError, Options, suggest
 
 
-def check_components(options: Options) -> None:
-    """Check that every `type` is registered and takes the arguments that its block gives.
-
-    Raises:
-        OptionError: with all problems at once, near names included.
-    """
-    found = problems(options)
-    if found:
-        raise OptionError("; ".join(found))
-
-
 def build_dataset(name: str, block: Options) -> Any:
     """Return the data set of the block `datasets: name`.
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from reblur_plugin.errors import ReblurError
-from reblur_plugin.options.keys import DATASET, FILE_KEYS, LOGGER, VAL, defaults
+from reblur_plugin.options.keys import DATASET, FILE_KEYS, KNOWN_BETTER, LOGGER, VAL, defaults
 
 Options = dict[str, Any]
 
@@ -155,7 +155,18 @@ def complete(options: Options) -> Options:
     for section, needed in (("val", defaults(VAL, "save_img")), ("logger", defaults(LOGGER, "use_tb_logger"))):
         if options.get(section):
             completed[section] = {**needed, **options[section]}
+    if metrics := metric_options(options):  # BasicSR's own models take one without `better` for "higher"
+        completed["val"]["metrics"] = metrics
     return completed
+
+
+def metric_options(options: Options) -> dict[str, Options]:
+    """Return `val: metrics`, a new dict in which each says which way it points."""
+    metrics = (options.get("val") or {}).get("metrics") or {}
+    return {
+        name: {**block, "better": block.get("better", KNOWN_BETTER.get(block["type"], "higher"))}
+        for name, block in metrics.items()
+    }
 
 
 def in_iterations(options: Options, images: int, processes: int) -> Options:

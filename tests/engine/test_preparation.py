@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+import reblur_plugin
 from reblur_plugin.engine import processes
-from reblur_plugin.engine.preparation import prepare
+from reblur_plugin.engine.preparation import prepare, try_metrics
+from reblur_plugin.errors import MetricError
 from reblur_plugin.host import get_root_logger
 from reblur_plugin.options.reading import OptionError
 
@@ -150,3 +152,35 @@ def test_torchrun_is_asked_for_when_its_numbers_are_missing(
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(OptionError, match="--launcher pytorch: expected to be started by torchrun"):
         prepare(tiny_options, tmp_path, is_train=True, launcher="pytorch")
+
+
+class Images(list[dict[str, Any]]):
+    """Stands in for a data set of one grey image."""
+
+    def __init__(self, name: str, with_sharp: bool = True) -> None:
+        sharp = {"gt": torch.full((3, 16, 24), 0.8)} if with_sharp else {}
+        super().__init__([{"lq_path": "0.png", "lq": torch.full((3, 16, 24), 0.2), **sharp}])
+        self.opt = {"name": name}
+
+
+class TestTrial:
+    @pytest.fixture
+    def train(self) -> dict[str, Any]:
+        reblur_plugin.register()
+        return {
+            "is_train": True,
+            "datasets": {name: {"name": name, "phase": "val"} for name in ("first", "second")},
+            "val": {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}},
+        }
+
+    def test_a_first_set_without_sharp_images_cant_choose_by_psnr(self, train: dict[str, Any]) -> None:
+        train["val"]["best"] = "psnr"
+        with pytest.raises(MetricError, match="val: best: psnr needs sharp images, and first, the first validation"):
+            try_metrics(Images("first", with_sharp=False), train)
+        try_metrics(Images("second", with_sharp=False), train)
+        train["val"] |= {"best": "niqe", "metrics": {"niqe": {"type": "reblur_niqe"}}}
+        try_metrics(Images("first", with_sharp=False), train)
+
+    def test_options_stay_as_they_are(self, train: dict[str, Any]) -> None:
+        try_metrics(Images("first"), train)
+        assert train["val"]["metrics"] == {"psnr": {"type": "calculate_psnr", "crop_border": 0}}

@@ -14,9 +14,8 @@ import pytest
 import torch
 
 import reblur_plugin
-from reblur_plugin.errors import MetricError
 from reblur_plugin.evaluation import scoring
-from reblur_plugin.evaluation.scoring import Measured, Scorer, metric_options, try_metrics, with_directions
+from reblur_plugin.evaluation.scoring import Measured, Scorer
 from reblur_plugin.metrics import lpips_metric
 
 reblur_plugin.register()
@@ -83,72 +82,26 @@ class TestValues:
         assert set(values) == {"niqe"}
 
     def test_lpips_is_computed_on_the_device(self, pairs: list[Measured], monkeypatch: pytest.MonkeyPatch) -> None:
-        devices = []
+        devices: list[str] = []
 
-        def distances(images: torch.Tensor, sharp: torch.Tensor, net: str, weights: str | None) -> torch.Tensor:
-            devices.extend((images.device.type, sharp.device.type, net))
-            return torch.tensor([0.5])
+        class Network:
+            def to(self, device: torch.device) -> Network:
+                devices.append(device.type)
+                return self
 
-        monkeypatch.setattr(lpips_metric, "distances", distances)
+            def __call__(self, *images: torch.Tensor) -> torch.Tensor:
+                devices.extend(image.device.type for image in images)
+                return torch.tensor([[[[0.5]]]])
+
+        monkeypatch.setattr(lpips_metric, "load_lpips", lambda net, weights: {"squeeze": Network()}[net])
         assert scored(pairs[:1], {"lpips": METRICS["lpips"]}, "meta") == [{"lpips": 0.5}]
-        assert devices == ["meta", "meta", "squeeze"]
+        assert devices == ["meta"] * 3
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
     def test_lpips_of_a_gpu_is_that_of_the_cpu(self, pairs: list[Measured]) -> None:
         metrics = {"lpips": METRICS["lpips"]}
         for found, expected in zip(scored(pairs, metrics, "cuda"), by_basicsr(pairs, metrics), strict=True):
             assert found["lpips"] == pytest.approx(expected["lpips"], rel=1e-5)
-
-
-class TestDirections:
-    def test_known_metrics_have_theirs_and_the_options_stay(self) -> None:
-        val = {"metrics": {"a": {"type": "reblur_niqe"}, "b": {"better": "lower", "type": "x"}, "c": {"type": "x"}}}
-        found = metric_options({"val": val})
-        assert {name: options["better"] for name, options in found.items()} == {
-            "a": "lower",
-            "b": "lower",
-            "c": "higher",
-        }
-        assert val["metrics"]["a"] == {"type": "reblur_niqe"}
-        assert list(found["b"]) == ["better", "type"]
-
-    def test_stored_options_have_them(self) -> None:
-        options = {"name": "x", "val": {"val_freq": 5, "metrics": {"n": {"type": "reblur_niqe", "crop_border": 4}}}}
-        metrics = {"n": {"type": "reblur_niqe", "crop_border": 4, "better": "lower"}}
-        assert with_directions(options) == {"name": "x", "val": {"val_freq": 5, "metrics": metrics}}
-        for without in ({"name": "x"}, {"val": {}}, {"val": {"val_freq": 5}}):
-            assert with_directions(without) is without
-
-
-class Images(list[dict[str, Any]]):
-    """Stands in for a data set of one grey image."""
-
-    def __init__(self, name: str, with_sharp: bool = True) -> None:
-        sharp = {"gt": torch.full((3, 16, 24), 0.8)} if with_sharp else {}
-        super().__init__([{"lq_path": "0.png", "lq": torch.full((3, 16, 24), 0.2), **sharp}])
-        self.opt = {"name": name}
-
-
-class TestTrial:
-    @pytest.fixture
-    def train(self) -> dict[str, Any]:
-        return {
-            "is_train": True,
-            "datasets": {name: {"name": name, "phase": "val"} for name in ("first", "second")},
-            "val": {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}},
-        }
-
-    def test_a_first_set_without_sharp_images_cant_choose_by_psnr(self, train: dict[str, Any]) -> None:
-        train["val"]["best"] = "psnr"
-        with pytest.raises(MetricError, match="val: best: psnr needs sharp images, and first, the first validation"):
-            try_metrics(Images("first", with_sharp=False), train)
-        try_metrics(Images("second", with_sharp=False), train)
-        train["val"] |= {"best": "niqe", "metrics": {"niqe": {"type": "reblur_niqe"}}}
-        try_metrics(Images("first", with_sharp=False), train)
-
-    def test_options_stay_as_they_are(self, train: dict[str, Any]) -> None:
-        try_metrics(Images("first"), train)
-        assert train["val"]["metrics"] == {"psnr": {"type": "calculate_psnr", "crop_border": 0}}
 
 
 class TestWhoComputes:

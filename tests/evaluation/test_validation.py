@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 import reblur_plugin
+from reblur_plugin.engine.preparation import try_metrics
 from reblur_plugin.errors import MetricError
 from reblur_plugin.evaluation import scoring, validation, workers
 from reblur_plugin.evaluation.journal import Entry, Journal
 from reblur_plugin.evaluation.request import Request
 from reblur_plugin.evaluation.scores import Scores, stage_after
-from reblur_plugin.evaluation.scoring import try_metrics
 from reblur_plugin.evaluation.validation import evaluate
 from reblur_plugin.evaluation.workers import Answer
 

@@ -12,7 +12,18 @@ from typing import Any
 import pytest
 
 from reblur_plugin.options import checks, reading
-from reblur_plugin.options.reading import OptionError, Options, in_iterations, merge, override, read, suggest, write
+from reblur_plugin.options.reading import (
+    OptionError,
+    Options,
+    complete,
+    in_iterations,
+    merge,
+    metric_options,
+    override,
+    read,
+    suggest,
+    write,
+)
 
 Write = Callable[..., Path]
 
@@ -291,6 +302,27 @@ class TestInIterations:
             match=r"^datasets: train: batch_size_per_gpu: expected at most the 3 images there are, got 4 over 2 ",
         ):
             in_iterations(options, 3, 2)
+
+
+class TestDirections:
+    def test_known_metrics_have_theirs_and_the_options_stay(self) -> None:
+        val = {"metrics": {"a": {"type": "reblur_niqe"}, "b": {"better": "lower", "type": "x"}, "c": {"type": "x"}}}
+        found = metric_options({"val": val})
+        assert {name: options["better"] for name, options in found.items()} == {
+            "a": "lower",
+            "b": "lower",
+            "c": "higher",
+        }
+        assert val["metrics"]["a"] == {"type": "reblur_niqe"}
+        assert list(found["b"]) == ["better", "type"]
+
+    def test_stored_options_have_them(self) -> None:
+        metrics = {"n": {"type": "reblur_niqe", "crop_border": 4}}
+        stored = complete({"datasets": {}, "val": {"metrics": metrics, "val_freq": 5}})["val"]
+        assert stored["metrics"] == {"n": {"type": "reblur_niqe", "crop_border": 4, "better": "lower"}}
+        assert metrics == {"n": {"type": "reblur_niqe", "crop_border": 4}}
+        for without in ({}, {"val": {}}, {"val": {"val_freq": 5}}):
+            assert "metrics" not in complete({"datasets": {}, **without}).get("val", {})
 
 
 class TestSuggest:

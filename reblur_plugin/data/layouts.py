@@ -10,7 +10,7 @@ from typing import Any
 from reblur_plugin.data.images import SUFFIXES
 from reblur_plugin.data.packed import packed_pairs
 from reblur_plugin.data.pairs import DatasetError, Pair
-from reblur_plugin.options.reading import suggest
+from reblur_plugin.errors import did_you_mean
 
 REDS_PARTS = ("train_blur", "train_sharp", "val_blur", "val_sharp")
 
@@ -148,7 +148,7 @@ def hold_out(pairs: list[Pair], only: list[str] | None = None, without: list[str
             if not sequences:
                 raise DatasetError(f"{key}: expected names of sequences, but this data set has none; remove {key}")
             if name not in sequences:
-                raise DatasetError(f"{key}: no sequence {name!r}{suggest(name, sequences)}")
+                raise DatasetError(f"{key}: no sequence {name!r}{did_you_mean(name, sequences)}")
     left = sequences | {""} if only is None else set(map(str, only))
     left -= set(map(str, without or ()))
     kept = [pair for pair in pairs if pair.sequence in left]

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from reblur_plugin.core.choices import AdaptConfig
+from reblur_plugin.errors import did_you_mean
 from reblur_plugin.options import schema
 from reblur_plugin.options.keys import KNOWN_BETTER, TRAIN
-from reblur_plugin.options.reading import Options, beyond_the_end, suggest
+from reblur_plugin.options.reading import Options, beyond_the_end
 
 _PHASES = ("train", "val", "val_...", "test", "test_...")
 
@@ -47,7 +48,7 @@ def _against_schema(options: Options, rules: dict[str, Any]) -> list[str]:
             patterns = error.schema.get("patternProperties", {})
             for key in error.instance:
                 if key not in known and not any(re.search(pattern, str(key)) for pattern in patterns):
-                    found[f"{prefix}{key}: unknown key{suggest(key, known)}"] = None
+                    found[f"{prefix}{key}: unknown key{did_you_mean(key, known)}"] = None
         else:
             found[f"{prefix}expected {error.schema.get('title', error.message)}, got {error.instance!r}"] = None
     return list(found)
@@ -123,9 +124,8 @@ def _check_validation(options: Options) -> list[str]:
     ]
     best = val.get("best")
     if isinstance(best, str) and best not in metrics:
-        found.append(
-            f"val: best: expected a name under val: metrics{suggest(best, metrics) if metrics else ', which has none'}"
-        )
+        near = did_you_mean(best, metrics) if metrics else ", which has none"
+        found.append(f"val: best: expected a name under val: metrics{near}")
     found += _check_adapted_steps(val)
     datasets = options.get("datasets")
     blocks = datasets.items() if isinstance(datasets, dict) else ()

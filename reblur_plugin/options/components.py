@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from reblur_plugin.errors import ReblurError
+from reblur_plugin.errors import ReblurError, did_you_mean
 from reblur_plugin.host import build_dataset as build_by_basicsr
 from reblur_plugin.host import registry
-from reblur_plugin.options.reading import OptionError, Options, suggest
+from reblur_plugin.options.reading import OptionError, Options
 
 
 def build_dataset(name: str, block: Options) -> Any:
@@ -71,7 +71,9 @@ def _names(table: Any) -> set[str]:
 
 
 def _unknown(where: str, name: Any, table: Any) -> str:
-    return f"{where}: nothing is registered as {name!r}{suggest(name, _names(table))}; --import MODULE for your own"
+    return (
+        f"{where}: nothing is registered as {name!r}{did_you_mean(name, _names(table))}; --import MODULE for your own"
+    )
 
 
 def _arguments(where: str, component: Any, block: Options, is_metric: bool) -> list[str]:
@@ -87,5 +89,7 @@ def _arguments(where: str, component: Any, block: Options, is_metric: bool) -> l
     # BasicSR's metrics take any keyword and ignore it; somebody's class may pass it on.
     ignores = is_metric and component.__module__.startswith("basicsr.")
     if ignores or all(item.kind is not inspect.Parameter.VAR_KEYWORD for item in parameters.values()):
-        found += [f"{where}: {key}: unknown key{suggest(key, named)}" for key in sorted(given - set(named), key=str)]
+        found += [
+            f"{where}: {key}: unknown key{did_you_mean(key, named)}" for key in sorted(given - set(named), key=str)
+        ]
     return found

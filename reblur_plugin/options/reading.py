@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -213,13 +212,6 @@ def beyond_the_end(key: str, steps: list[Any], total: Any) -> list[str]:
         if (isinstance(step, int) and isinstance(total, int) and step > total)
         or (isinstance(step, str) and re.fullmatch(r"\d+(\.\d+)?%", step) and float(step[:-1]) > 100)
     ]
-
-
-def suggest(name: Any, known: Iterable[str]) -> str:
-    """Return "; did you mean ...?" with the nearest known names, or all of them where none is near."""
-    known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=2, cutoff=0.6)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; expected one of {', '.join(known)}"
 
 
 def write(options: Options, path: Path) -> None:

@@ -21,7 +21,6 @@ from reblur_plugin.options.reading import (
     metric_options,
     override,
     read,
-    suggest,
     write,
 )
 
@@ -323,15 +322,6 @@ class TestDirections:
         assert metrics == {"n": {"type": "reblur_niqe", "crop_border": 4}}
         for without in ({}, {"val": {}}, {"val": {"val_freq": 5}}):
             assert "metrics" not in complete({"datasets": {}, **without}).get("val", {})
-
-
-class TestSuggest:
-    def test_one_or_two_near_names_are_suggested(self) -> None:
-        assert suggest("SNR", ["SRN", "DHN", "ResUNet"]) == "; did you mean SRN?"
-        assert suggest("optim", ["optim_r", "optim_g", "amp"]) == "; did you mean optim_r or optim_g?"
-
-    def test_else_all_names_are_listed_in_order(self) -> None:
-        assert suggest("zzz", {"b", "c", "a"}) == "; expected one of a, b, c"
 
 
 def test_the_loader_knows_no_python_objects() -> None:

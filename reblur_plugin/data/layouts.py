@@ -100,11 +100,6 @@ def realblur_pairs(root: Path, lines: Path) -> list[Pair]:
     return [pairs[name] for name in sorted(pairs)]
 
 
-def folder_pairs(blurry: Path, sharp: Path) -> list[Pair]:
-    """Return the pairs of two folders whose files have the same names, sub-folders included."""
-    return _match(blurry, sharp, "unknown")
-
-
 def photographs(folder: Path) -> list[Pair]:
     """Return the images of a folder and its sub-folders, without sharp partners."""
     return [Pair(name, path, None, "unknown") for name, path in list_images(folder).items()]
@@ -126,7 +121,7 @@ def list_pairs(options: Mapping[str, Any]) -> list[Pair]:
         "reds": lambda: reds_pairs(_path(options, "dataroot")),
         "hide": lambda: hide_pairs(_path(options, "dataroot")),
         "realblur": lambda: realblur_pairs(_path(options, "dataroot"), _path(options, "meta_info_file")),
-        "folders": lambda: folder_pairs(_path(options, "dataroot_lq"), _path(options, "dataroot_gt")),
+        "folders": lambda: _match(_path(options, "dataroot_lq"), _path(options, "dataroot_gt"), "unknown"),
         "photographs": lambda: photographs(_path(options, "dataroot")),
         "packed": lambda: packed_pairs(_path(options, "dataroot"), options.get("blur_key")),
     }

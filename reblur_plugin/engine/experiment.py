@@ -58,7 +58,8 @@ def opened(opt: Options, archive: bool) -> Iterator[logging.Logger]:
     logger = _open_log(main, opt)
     if moved:
         logger.info("The older run of this name is in %s now", moved)
-    versions = __version__, basicsr_version(), torch.__version__, processes.device_name(opt["num_gpu"])
+    device = torch.cuda.get_device_name() if opt["num_gpu"] else f"CPU, {torch.get_num_threads()} threads"
+    versions = __version__, basicsr_version(), torch.__version__, device
     logger.info("reblur_plugin %s, BasicSR %s, PyTorch %s, %s", *versions)
     try:
         yield logger

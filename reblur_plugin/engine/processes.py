@@ -95,11 +95,6 @@ def seed_everything(*numbers: int) -> None:
     torch.manual_seed(seed)
 
 
-def device_name(num_gpu: int) -> str:
-    """Return the name of the GPU that is used, or the CPU's number of threads."""
-    return torch.cuda.get_device_name() if num_gpu else f"CPU, {torch.get_num_threads()} threads"
-
-
 def memory_in_gib() -> float:
     """Return the most memory that this process has held: the GPU's if one is used, else its own."""
     if torch.cuda.is_initialized():

@@ -83,16 +83,9 @@ class Reporter:
         shown = shown or ["lr " + ", ".join(f"{rate:.3g}" for rate in rates)]
         memory = f"{memory_in_gib():.1f} GiB"
         self.logger.info(
-            "iteration %d of %d, epoch %d: %s | %s | %.3g s each, %.0f%% of it for data, %s left, %s",
-            progress.iteration,
-            progress.total,
-            progress.epoch,
-            ", ".join(losses),
-            ", ".join(shown),
-            seconds,
-            100 * share,
-            timedelta(seconds=round(left)),
-            memory,
+            f"iteration {progress.iteration} of {progress.total}, epoch {progress.epoch}: {', '.join(losses)} | "
+            f"{', '.join(shown)} | {seconds:.3g} s each, {100 * share:.0f}% of it for data, "
+            f"{timedelta(seconds=round(left))} left, {memory}"
         )
         if self.writer:
             for name, value in numbers.items():

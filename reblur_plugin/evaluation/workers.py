@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
+from logging.handlers import BufferingHandler
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -110,17 +111,6 @@ def _start(connection: Connection) -> subprocess.Popen[bytes]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _Heard(logging.Handler):
-    """Keeps what is logged, for the other process to log."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[tuple[int, str]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append((record.levelno, record.getMessage()))
-
-
 def serve(connection: Connection) -> None:
     """Answer requests until the other side is gone."""
     with contextlib.suppress(EOFError, OSError):
@@ -129,14 +119,14 @@ def serve(connection: Connection) -> None:
 
 
 def _answer(image: Picture, reference: Picture | None, metrics: dict[str, dict[str, Any]]) -> Answer | ReblurError:
-    heard, values = _Heard(), {}
+    heard, values = BufferingHandler(capacity=sys.maxsize), {}
     _LOGGER.addHandler(heard)
     try:
         for name, options in metrics.items():
             function = _OURS.get(options["type"]) or registry.METRIC_REGISTRY.get(options["type"])
             given = {key: value for key, value in options.items() if key != "type"}
             values[name] = float(function(**as_basicsr_takes(image, reference), **given))
-        return values, heard.lines
+        return values, [(record.levelno, record.getMessage()) for record in heard.buffer]
     except ReblurError as error:
         return error
     except Exception as error:  # others may not fit through the pipe

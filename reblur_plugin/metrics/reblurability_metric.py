@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,17 +42,10 @@ def reblurability(
     network = load_reblur_net(weights) if weights else reblur_net
     if not isinstance(network, nn.Module):
         raise MetricError("reblurability: weights: missing; give net_r_*.pth, or network_r in the options")
-    change = change_map(network, img[..., ::-1])
+    image = to_tensor(to_float(img[..., ::-1]))[None].to(next(network.parameters()).device)
+    change = reblurability_map(network, image)[0, 0].cpu().numpy() * 255
     height, width = change.shape
     return float(change[crop_border : height - crop_border, crop_border : width - crop_border].mean())
-
-
-def change_map(reblur_net: nn.Module, pixels: NDArray[Any]) -> NDArray[np.float32]:
-    """Return |M_R(L) - L| of RGB pixels `(H, W, 3)` of 8 or 16 bits, `(H, W)`, in levels of 8 bits."""
-    device = next(reblur_net.parameters()).device
-    image = to_tensor(to_float(pixels))[None].to(device)
-    change: NDArray[np.float32] = reblurability_map(reblur_net, image)[0, 0].cpu().numpy()
-    return change * 255
 
 
 @lru_cache(maxsize=2)

@@ -184,15 +184,8 @@ METRIC: Schema = {
         "Which values are the better ones; needed for metrics that aren't known here.",
     ),
 }
-KNOWN_BETTER = {  # the default of `better`
-    "calculate_psnr": "higher",
-    "calculate_ssim": "higher",
-    "calculate_niqe": "lower",
-    "reblur_ssim": "higher",
-    "reblur_lpips": "lower",
-    "reblur_niqe": "lower",
-    "reblurability": "lower",
-}
+KNOWN_BETTER = dict.fromkeys(("calculate_psnr", "calculate_ssim", "reblur_ssim"), "higher")  # the default of `better`
+KNOWN_BETTER |= dict.fromkeys(("calculate_niqe", "reblur_lpips", "reblur_niqe", "reblurability"), "lower")
 VAL: Schema = {
     "val_freq": key(COUNT, "Iterations from one validation to the next; a test doesn't read it."),
     "metrics": key(

@@ -14,7 +14,7 @@ from reblur_plugin import checkpoints
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.checkpoints import CheckpointError
 from reblur_plugin.errors import MetricError
-from reblur_plugin.metrics.reblurability_metric import change_map, load_reblur_net, reblurability
+from reblur_plugin.metrics.reblurability_metric import load_reblur_net, reblurability
 
 reblur_plugin.register()
 BLOCK = {"type": "ReblurNet", "num_blocks": 1, "num_feat": 4}
@@ -52,10 +52,6 @@ class TestValue:
         image = np.full((5, 6, 3), 40, dtype=np.uint8)
         image[1:-1, 1:-1] = 100
         assert reblurability(image, reblur_net=Gain(0.5, 0.5, 0.5), crop_border=1) == pytest.approx(50)
-
-    def test_the_map_of_16_bits_is_in_levels_of_8(self) -> None:
-        pixels = np.full((3, 4, 3), 257 * 80, dtype=np.uint16)
-        np.testing.assert_allclose(change_map(Gain(0.75, 0.75, 0.75), pixels), np.full((3, 4), 20.0), rtol=1e-6)
 
     def test_basicsr_computes_it_with_and_without_a_sharp_image(self, tmp_path: Path, rng: np.random.Generator) -> None:
         from basicsr.metrics import calculate_metric

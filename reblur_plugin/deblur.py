@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from reblur_plugin import cli, host
 
@@ -64,21 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--suffix", type=_suffix, default="", help="put behind the names of the results")
     parser.add_argument("--compare", action="store_true", help="write a picture of all stages beside each result")
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument(
-        "--overwrite",
-        action="store_const",
-        dest="existing",
-        const="overwrite",
-        default="refuse",
-        help="replace results that are there already",
-    )
-    existing.add_argument(
-        "--skip-existing",
-        action="store_const",
-        dest="existing",
-        const="skip",
-        help="leave out photographs whose results are there already: goes on after an interruption",
-    )
+    word: Any = {"action": "store_const", "dest": "existing", "default": "refuse"}
+    existing.add_argument("--overwrite", **word, const="overwrite", help="replace results that are there already")
+    left_out = "leave out photographs whose results are there already: goes on after an interruption"
+    existing.add_argument("--skip-existing", **word, const="skip", help=left_out)
     cli.add_import(parser, "your own networks")
     return parser
 

@@ -77,7 +77,7 @@ def with_frames_between(frames: Sequence[Frame], between: int | None = None) -> 
 
 
 def _flow(first: Frame, second: Frame) -> NDArray[np.float32]:
-    """Return where each pixel of `first` lies in `second`, relative to its place: `(H, W, 2)`, x and y."""
+    """Return how far each pixel of `first` has moved in `second`: `(H, W, 2)`, x and y."""
     grey = [
         cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) if frame.shape[2] == 3 else frame[..., 0] for frame in (first, second)
     ]
@@ -145,7 +145,7 @@ def random_path(
     along, across = (np.array([np.cos(turn), np.sin(turn)]) for turn in (heading, heading + np.pi / 2))
     speeding, bend = rng.uniform(-0.5, 0.5, size=2)
     shifts = length * (np.outer(time + speeding * (time**2 - 0.25), along) + np.outer(bend * time**2, across))
-    shifts -= shifts[poses // 2]  # the sharp image lies in the middle of the exposure
+    shifts -= shifts[poses // 2]  # the sharp image is the middle of the exposure
     time[poses // 2] = 0  # not 1e-17
     return CameraPath(shifts, 2 * time * rng.uniform(-rotation, rotation))
 

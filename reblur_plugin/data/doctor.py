@@ -27,9 +27,9 @@ class Diagnosis:
 
     Attributes:
         block: the keys that make DeblurPairDataset read it.
-        title: the published split that it is or belongs to; empty for somebody's own data.
+        title: the published split that it is or belongs to; empty for data of one's own.
         pairs, sequences: how many there are.
-        published: how many pairs the published split has, None for somebody's own data.
+        published: how many pairs the published split has, None for data of one's own.
         blur_kind: as the data set's.
         images: sizes and bits, the commonest first.
         fingerprint: as in the logs of a training; empty if a training would refuse the data.
@@ -50,7 +50,7 @@ class Diagnosis:
 
     @property
     def verdict(self) -> str:
-        """`damaged`, `whole` (as many pairs as published), `incomplete` (fewer or more) or `fine` (somebody's own)."""
+        """`damaged`, `whole` (as many pairs as published), `incomplete` (fewer or more) or `fine` (one's own)."""
         if self.problems:
             return "damaged"
         if self.published is None:
@@ -157,7 +157,7 @@ def _fingerprint(block: Block) -> str:
 
 
 def _list(block: Block, problems: list[str], notes: list[str]) -> list[Pair]:
-    """Return the pairs that can be told, whatever else is wrong."""
+    """Return the pairs that can be found, whatever else is wrong."""
     try:
         if block["layout"] == "gopro":
             folders = _gopro_folders(Path(block["dataroot"]), block["blur_key"], problems, notes)

@@ -1,4 +1,4 @@
-"""What the pixels of image pairs tell: damaged files, sizes, bits, duplicates, folders that were swapped."""
+"""What the pixels of image pairs show: damaged files, sizes, bits, duplicates, folders that were swapped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reblur_plugin.data.pairs import Pair, size
 
 @dataclass(frozen=True)
 class _Look:
-    """What decoding a pair told; None and 0 where it couldn't be decoded."""
+    """What decoding a pair has shown; None and 0 where it couldn't be decoded."""
 
     problems: list[str]
     size: str | None = None

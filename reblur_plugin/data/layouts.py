@@ -48,7 +48,7 @@ def reds_pairs(root: Path) -> list[Pair]:
 
 
 def hide_pairs(root: Path) -> list[Pair]:
-    """Return the pairs of HIDE_dataset's `train` or `test` folder; the sharp ones of both lie in GT beside it.
+    """Return the pairs of HIDE_dataset's `train` or `test` folder; the sharp images of both are in GT next to them.
 
     Test images are in `test-close-ups` and `test-long-shot`, training images in `train` itself.
     """
@@ -192,7 +192,7 @@ def list_images(folder: Path) -> dict[str, Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield what lies in a folder and below, but nothing that is hidden."""
+    """Yield the files and folders in a folder and its sub-folders, but nothing that is hidden."""
 
     def refuse(error: OSError) -> None:
         raise DatasetError(f"{error.filename}: this folder can't be read ({error.strerror})") from error

@@ -188,7 +188,7 @@ def in_threads(work: Callable[[Any], Any], items: Sequence[Any], workers: int, w
 
 
 def _begin(out: Path, found: str) -> None:
-    """Note what is packed to `out`, so that an interrupted pack is gone on with by the same data alone."""
+    """Note what is packed to `out`, so that only the same data can continue an interrupted pack."""
     try:
         begun = json.loads((out / BEGUN).read_text(encoding="utf-8"))["fingerprint"]
     except (OSError, ValueError, LookupError):

@@ -91,7 +91,7 @@ class DeblurPairDataset(Dataset[dict[str, Any]]):
         return ", ".join([*parts, f"fingerprint {self.fingerprint()}"])
 
     def fingerprint(self) -> str:
-        """Return a hash over the names and sizes of all files: it tells whether two runs saw the same data."""
+        """Return a hash over the names and sizes of all files: equal if two runs saw the same data."""
         if self._fingerprint is None:
             self._fingerprint = fingerprint(self.pairs)
         return self._fingerprint

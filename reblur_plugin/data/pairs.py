@@ -1,4 +1,4 @@
-"""A blurry image and its sharp partner: where they lie, how they are read, what tells them from others."""
+"""A blurry image and its sharp partner: where they are, how they are read, how data sets are identified."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Pair:
 
 
 def fingerprint(pairs: Iterable[Pair]) -> str:
-    """Return a hash over the names and sizes of all image files: it tells whether two runs saw the same data.
+    """Return a hash over the names and sizes of all image files: equal if two runs saw the same data.
 
     Raises:
         ImageError: if a file isn't there any more.

@@ -1,4 +1,4 @@
-"""What the published data sets hold, split by split, so that a whole copy can be told from an incomplete one."""
+"""What the published data sets hold, split by split, so that an incomplete copy is recognised."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ REALBLUR = {
 
 
 def split_of(layout: str, pairs: list[Pair], lines: Path | None = None) -> Split | None:
-    """Return the published split that `pairs` of a layout are or belong to, None if they are somebody's own.
+    """Return the published split that `pairs` of a layout are or belong to, None for data of one's own.
 
     `lines` is RealBlur's list.
     """

@@ -187,7 +187,7 @@ def _write(path: Path, pair: tuple[Frame, Frame]) -> None:
 
 
 def _begin(out: Path, settings: Settings) -> None:
-    """Note the settings in `out`, so that what was begun is gone on with by the same ones alone."""
+    """Note the settings in `out`, so that only the same settings can continue what was begun."""
     try:
         begun = json.loads((out / SETTINGS).read_text(encoding="utf-8"))["settings"]
     except (OSError, ValueError, LookupError, TypeError):

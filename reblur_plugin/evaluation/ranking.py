@@ -36,7 +36,7 @@ def find_results(inputs: Sequence[Path], out: Path | None) -> list[Result]:
     """Return the images of files and folders (with their sub-folders), each once.
 
     Raises:
-        ImageError: if one is missing, a folder holds no images, or `out` lies in a folder that is ranked.
+        ImageError: if one is missing, a folder holds no images, or `out` is within a folder that is ranked.
     """
     found: dict[Path, Result] = {}
     for given in inputs:

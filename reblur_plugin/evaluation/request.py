@@ -23,7 +23,7 @@ class Request:
         input_metrics: score the blurry input as well.
         reblurred: score M_R(L) against the blurry input.
         batch_size: images of one size that are deblurred at once, unless they adapt.
-        stem: path of an image's pictures, by its name and without what tells the stages apart; None writes none.
+        stem: path of an image's pictures by its name, without the endings of the stages; None writes none.
         comparison: also write a picture of all stages side by side.
         journal: images that it holds aren't computed again; each finished image is noted in it.
         rank, world_size: this process and their number; each takes its share of the images.

@@ -35,7 +35,7 @@ def reblur_niqe(
         return math.nan
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # numpy tells of empty means before it fails
+            warnings.simplefilter("ignore", RuntimeWarning)  # numpy warns of empty means before it fails
             return float(calculate_niqe(img, crop_border))
     except np.linalg.LinAlgError:
         _LOGGER.warning("NIQE: the image of %dx%d pixels has no texture to measure; left out", width, height)

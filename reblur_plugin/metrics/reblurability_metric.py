@@ -31,13 +31,13 @@ def reblurability(
         img: the result.
         img2: ignored; BasicSR hands the sharp image to every metric.
         crop_border: pixels left out at each edge of the mean.
-        weights: net_r_*.pth of ReblurModel, which tells its network.
+        weights: net_r_*.pth of ReblurModel, which names its network.
         reblur_net: M_R itself, which ReblurModel hands over where `weights` isn't given.
         better: for BasicSR's record of the best result.
 
     Raises:
         MetricError: if there is no M_R.
-        CheckpointError: if the checkpoint is missing, damaged or doesn't tell its network.
+        CheckpointError: if the checkpoint is missing, damaged or doesn't name its network.
     """
     network = load_reblur_net(weights) if weights else reblur_net
     if not isinstance(network, nn.Module):
@@ -53,6 +53,6 @@ def load_reblur_net(weights: str) -> nn.Module:
     """Return the M_R of a checkpoint, loaded once, on a GPU where there is one.
 
     Raises:
-        CheckpointError: if it is missing, damaged or doesn't tell its network.
+        CheckpointError: if it is missing, damaged or doesn't name its network.
     """
     return network(weights, "r").requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""What is wrong with an option file, as far as it can be told without loading torch or data: all of it at once."""
+"""All that is wrong with an option file, as far as it can be found without loading torch or data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PHASES = ("train", "val", "val_...", "test", "test_...")
 
 
 def problems(options: Options, is_train: bool) -> list[str]:
-    """Return a sentence for each problem that can be told without loading torch or data."""
+    """Return a sentence for each problem that can be found without loading torch or data."""
     if is_train and _is_of_a_test(options):
         return ["train, datasets: train: missing: these are options of a test; python -m reblur_plugin.test -opt FILE"]
     own_model = options.get("model_type") in (None, "ReblurModel")

@@ -86,7 +86,7 @@ def _arguments(where: str, component: Any, block: Options, is_metric: bool) -> l
     named = {name: item for name, item in parameters.items() if item.kind not in variable}
     needed = {name for name, item in named.items() if item.default is inspect.Parameter.empty}
     found = [f"{where}: {name}: missing; {component.__name__} needs it" for name in sorted(needed - given)]
-    # BasicSR's metrics take any keyword and ignore it; somebody's class may pass it on.
+    # BasicSR's metrics take any keyword and ignore it; a user's class may pass it on.
     ignores = is_metric and component.__module__.startswith("basicsr.")
     if ignores or all(item.kind is not inspect.Parameter.VAR_KEYWORD for item in parameters.values()):
         found += [

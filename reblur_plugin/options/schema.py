@@ -29,7 +29,7 @@ _OTHERS_VAL = COMPONENT | {"properties": {"type": TEXT, "metrics": _OTHERS_METRI
 
 
 def training(own_model: bool = True) -> Schema:
-    """Return the schema of complete training options; `own_model` False leaves `train` to somebody's model class."""
+    """Return the schema of complete training options; `own_model` False leaves `train` to the user's model class."""
     return _whole(
         (*_NEEDED, "train", "logger"),
         train=block(TRAIN) if own_model else COMPONENT,

@@ -31,7 +31,7 @@ def load_networks(weights: Path, reblur_weights: Path | None, adapted: bool) -> 
         adapted: whether M_R is needed.
 
     Raises:
-        CheckpointError: if a file is missing, damaged, doesn't fit or doesn't tell of its networks.
+        CheckpointError: if a file is missing, damaged, doesn't fit or doesn't name its networks.
     """
     deblur_net = checkpoints.network(weights, "g")
     if not adapted:

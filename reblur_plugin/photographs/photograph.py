@@ -167,7 +167,7 @@ def _decode_by_opencv(encoded: bytes, page: Any, icc: bytes | None) -> Photograp
 
 
 def _upright(exif: bytes | None) -> tuple[int, bytes | None]:
-    """Return the orientation that a camera noted, and its notes with that taken back."""
+    """Return the orientation that a camera noted, and its notes with the orientation set to upright."""
     if exif is None:
         return 1, None
     notes = Image.Exif()

@@ -58,7 +58,11 @@ def _swapped(found: list[tuple[Pair, bool]]) -> list[str]:
 
 def _decode(pair: Pair) -> _Look:
     if isinstance(pair, PackedPair):
-        return _decode_packed(pair)
+        try:
+            pair.verify()
+            return _compare(pair, [image[:] for image in pair.images()])
+        except ImageError as error:
+            return _Look([str(error)])
     images: list[Pixels] = []
     found: list[str] = []
     for path in filter(None, (pair.blurry, pair.sharp)):
@@ -69,14 +73,6 @@ def _decode(pair: Pair) -> _Look:
     if found:
         return _Look(found)
     return _compare(pair, images)
-
-
-def _decode_packed(pair: PackedPair) -> _Look:
-    try:
-        pair.verify()
-        return _compare(pair, [image[:] for image in pair.images()])
-    except ImageError as error:
-        return _Look([str(error)])
 
 
 def _compare(pair: Pair, images: list[Pixels]) -> _Look:

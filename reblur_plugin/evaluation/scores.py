@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,8 @@ class Scores:
             rows.append([stage, *("-" if math.isnan(mean) else f"{mean:.4f}" for mean in means)])
         return text_table(rows)
 
-    def write_csv(self, path: Path, metrics: Iterable[str]) -> None:
+    def write_csv(self, path: Path, metrics: Sequence[str]) -> None:
         """Write one row for each image and stage, with the kind of blur."""
-        metrics = list(metrics)
         rows = [
             [name, stage, *(values.get(metric, "") for metric in metrics), self.blur_kind]
             for name, stages in self.images.items()
@@ -83,9 +82,8 @@ class Scores:
         ]
         write_rows(path, ["image", "stage", *metrics, "blur_kind"], rows)
 
-    def write_trace(self, path: Path, metrics: Iterable[str]) -> None:
+    def write_trace(self, path: Path, metrics: Sequence[str]) -> None:
         """Write one row for each image and step of its adaptation, with the scores where the step was scored."""
-        metrics = list(metrics)
         rows = [
             [name, row.step, "" if row.loss is None else row.loss, row.change, f"{row.seconds:.3f}"]
             + [self.images[name].get(row.stage, {}).get(metric, "") for metric in metrics]

@@ -120,9 +120,10 @@ class TestGopro:
         )
 
     def test_an_empty_folder_is_named_with_what_was_expected(self, tmp_path: Path) -> None:
-        assert refusal({"dataroot": str(tmp_path)}).startswith(
-            f"{tmp_path}: no folders in it; expected the sequences of GOPRO_Large"
-        )
+        root = tmp_path / "a" / "b" / "c"  # two levels up there is nothing of other tests
+        root.mkdir(parents=True)
+        message = refusal({"dataroot": str(root)})
+        assert message.startswith(f"{root}: no folders in it; expected the sequences of GOPRO_Large")
 
 
 class TestReds:
@@ -226,7 +227,7 @@ class TestWrongLevel:
     @pytest.fixture
     def gopro(self, tmp_path: Path) -> Path:
         names = (f"{part}/SEQ/{kind}/1.png" for part in ("test", "train") for kind in ("blur_gamma", "sharp"))
-        return touch(tmp_path / "datasets" / "GOPRO_Large", *names)
+        return touch(tmp_path / "mine" / "datasets" / "GOPRO_Large", *names)
 
     def test_gopro_one_or_two_levels_too_high(self, gopro: Path) -> None:
         for above in (".", ".."):

@@ -18,29 +18,23 @@ from reblur_plugin.core.parts import Plan
 from reblur_plugin.data.images import to_uint8, write_image
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.evaluation.pictures import comparison
+from reblur_plugin.networks import load
 from reblur_plugin.photographs.jobs import Job
 from reblur_plugin.photographs.photograph import Photograph
 
 
 def load_networks(weights: Path, reblur_weights: Path | None, adapted: bool) -> tuple[nn.Module, nn.Module | None]:
-    """Return M_D and, if it is needed, M_R, as the checkpoint says that they were trained.
-
-    Args:
-        weights: net_g_*.pth of ReblurModel.
-        reblur_weights: net_r_*.pth; by default the one beside `weights` with the same ending.
-        adapted: whether M_R is needed.
+    """Return M_D and, if it is needed (`adapted`), M_R; arguments and errors as for `networks.load`.
 
     Raises:
-        CheckpointError: if a file is missing, damaged, doesn't fit or doesn't name its networks.
+        CheckpointError: also if M_D was trained without the M_R that is needed.
     """
-    deblur_net = checkpoints.network(weights, "g")
     if not adapted:
-        return deblur_net, None
-    if reblur_weights is None:
-        if not checkpoints.options(weights).get("network_r"):
-            raise CheckpointError(f"{weights}: was trained without M_R, so nothing can adapt it; use --steps 0")
-        reblur_weights = weights.with_name(weights.name.replace("net_g", "net_r", 1))
-    return deblur_net, checkpoints.network(reblur_weights, "r")
+        return checkpoints.network(weights, "g"), None
+    networks = load(weights, reblur_weights)
+    if networks.reblur_net is None:
+        raise CheckpointError(f"{weights}: was trained without M_R, so nothing can adapt it; use --steps 0")
+    return networks
 
 
 def deblur(

@@ -94,7 +94,9 @@ def _synthesise(arguments: argparse.Namespace) -> int:
 
 
 def _add_source(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--blur_key", metavar="KIND", help="GOPRO's kind: blur_gamma (taken if it is there) or blur")
+    command.add_argument(
+        "--blur-key", "--blur_key", metavar="KIND", help="GOPRO's kind: blur_gamma (taken if it is there) or blur"
+    )
     command.add_argument(
         "--sharp", type=Path, metavar="FOLDER", help="sharp partners, if ROOT holds blurry images only"
     )

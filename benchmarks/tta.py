@@ -22,9 +22,9 @@ from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.archs.srn_arch import SRN
 from reblur_plugin.core.adapt import AdaptConfig, adapt
+from reblur_plugin.core.boundary import finest
 from reblur_plugin.core.budget import Costs
 from reblur_plugin.core.device import device_named, has_fast_bf16
-from reblur_plugin.core.objectives import finest
 from reblur_plugin.core.parts import Plan
 
 _NETWORKS: dict[str, Callable[[], nn.Module]] = {"U-Net": ResUNet, "DHN": DHN, "SRN": SRN}

@@ -25,7 +25,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reblur_plugin.core.borrow import bare
+from reblur_plugin.core.boundary import bare, choose_output
 from reblur_plugin.core.updater import Updater
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.files import FileError, whole_file
@@ -36,7 +36,8 @@ from reblur_plugin.version import __version__
 _DAMAGED: tuple[type[Exception], ...] = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError)
 _DAMAGED += (AttributeError, AssertionError, struct.error)
 _STATE = {"iter", "draws", "to_validate", "updaters", "best"}  # keys that a training goes on by
-_TOLD = ("name", "model_type", "manual_seed", "datasets", "network_g", "network_r", "network_d", "train", "val")
+_TOLD: tuple[str, ...] = ("name", "model_type", "manual_seed", "datasets", "train", "val", "deblurred_output")
+_TOLD += ("network_g", "network_r", "network_d")
 
 
 class CheckpointError(ReblurError):
@@ -141,7 +142,8 @@ def network(weights: str | Path, label: Literal["g", "r"]) -> nn.Module:
     """
     from reblur_plugin.host import build_network  # here: weights are read without BasicSR
 
-    block = options(weights).get(f"network_{label}")
+    told = options(weights)
+    block = told.get(f"network_{label}")
     if not isinstance(block, dict):
         raise CheckpointError(
             f"{weights}: doesn't tell which network it belongs to; "
@@ -155,6 +157,8 @@ def network(weights: str | Path, label: Literal["g", "r"]) -> nn.Module:
         ) from error
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{weights}: {block.get('type')} can't take the options in it: {error}") from error
+    if label == "g":
+        choose_output(built, told.get("deblurred_output"))
     load_weights(built, weights)
     return built.eval()
 

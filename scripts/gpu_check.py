@@ -35,8 +35,8 @@ from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.archs.srn_arch import SRN
 from reblur_plugin.core.adapt import AdaptConfig, adapt
 from reblur_plugin.core.algorithm1 import algorithm1
+from reblur_plugin.core.boundary import finest
 from reblur_plugin.core.budget import Costs
-from reblur_plugin.core.objectives import finest
 from reblur_plugin.core.parts import Plan, Tiling
 from reblur_plugin.data.images import write_image
 from reblur_plugin.data.layouts import list_pairs

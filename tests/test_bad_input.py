@@ -335,7 +335,7 @@ CASES = {
         forced("network_g:num_feats=[4,4]", "network_g: ResUNet can't take these options: not ...")
     ),
     "enlarging network": changed(
-        "network_g: expected an image of the input's shape (1, 3, 16, 16), got (1, 3, 64, 64); SRVGGNetCompact ...",
+        "network_g: SRVGGNetCompact: expected an image of its input's shape (1, 3, 16, 16), got (1, 3, 64, 64); ...",
         enlarging,
     ),
     "unknown loss": forced(

@@ -11,7 +11,8 @@
     for blurry in frames:
         image = adapter(blurry).image
 
-Afterwards the caller's networks are as before, bit for bit: weights, gradients, requires_grad, modes, buffers.
+Afterwards the caller's networks are as before, bit for bit: weights, gradients, requires_grad, modes, buffers. Threads
+may adapt with the same networks at once: one waits for the other.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from reblur_plugin.core.algorithm1 import Adaptation, AdaptStep, algorithm1
-from reblur_plugin.core.borrow import bare, chosen_names
+from reblur_plugin.core.borrow import alone_with, chosen_names
+from reblur_plugin.core.boundary import bare, check_range
 from reblur_plugin.core.budget import Costs
 from reblur_plugin.core.choices import AdaptConfig, AdaptError
 from reblur_plugin.core.device import give_back
@@ -49,6 +51,7 @@ def adapt(
 
     Args:
         deblur_net: M_D, any module that maps `(1, C, H, W)` to an image of that size (or to several scales of it).
+            Weights with `requires_grad=False` are held, unless all are.
         reblur_net: M_R, any module that maps an image to an image of the same size.
         blurry: B, float `(1, C, H, W)` in [0, 1] on the networks' device.
         config: the choices; or give them by name: `adapt(..., steps=3, lr=1e-6)`.
@@ -57,7 +60,8 @@ def adapt(
 
     Raises:
         AdaptError: if the input is no single float image, a network has no float32/float64 weights to adapt or cuts
-            the gradient, sizes don't agree, or nothing fits into `max_memory`.
+            the gradient, or nothing fits into `max_memory`.
+        NetworkError: if a network doesn't give an image of its input's size, or several that could be meant.
     """
     if config is not None and choices:
         raise AdaptError(f"adapt: give either config or single choices, got both ({', '.join(choices)})")
@@ -107,6 +111,17 @@ class Adapter:
         """
         _check_image(blurry)
         deblur_net, reblur_net = self._networks()
+        with alone_with(deblur_net, reblur_net):
+            return self._adapt(deblur_net, reblur_net, blurry, plan, tick)
+
+    def _adapt(
+        self,
+        deblur_net: nn.Module,
+        reblur_net: nn.Module,
+        blurry: Tensor,
+        plan: Plan | None,
+        tick: Callable[[], None] | None,
+    ) -> Adaptation:
         names = chosen_names(deblur_net, self.config.parameters)
         is_bounded = self.config.max_memory is not None
         if is_bounded:
@@ -167,6 +182,7 @@ def _check_image(blurry: Tensor) -> None:
         raise AdaptError(f"blurry: expected at least one pixel, got {tuple(blurry.shape)}")
     if not torch.isfinite(blurry).all():
         raise AdaptError("blurry: expected finite values, got nan or infinity")
+    check_range("blurry", blurry)
 
 
 def _network(name: str, network: nn.Module) -> nn.Module:

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from reblur_plugin.core.borrow import borrowed
+from reblur_plugin.core.boundary import image_from
 from reblur_plugin.core.choices import AdaptConfig, AdaptError
 from reblur_plugin.core.device import has_fast_bf16
 from reblur_plugin.core.histogram import match_histogram
-from reblur_plugin.core.objectives import finest, l1, self_reblur_loss
+from reblur_plugin.core.objectives import l1, self_reblur_loss
 from reblur_plugin.core.parts import WHOLE, Mosaic, Plan, Tile, checkpointed
 
 
@@ -190,7 +191,7 @@ class _Passes:
         image, total = Mosaic(tiles), self.blurry.new_zeros(())
         for tile in tiles:
             with self._precision():
-                deblurred = self._deblur(tile)
+                deblurred = image_from(self.deblur_net, tile.crop(self.blurry), "deblur_net")
                 image.put(tile, deblurred.detach())
                 loss = self._self_loss(tile, deblurred, target)
             loss.backward()
@@ -206,7 +207,7 @@ class _Passes:
         image = Mosaic(tiles)
         for tile in tiles:
             with self._precision():
-                image.put(tile, self._deblur(tile))
+                image.put(tile, image_from(self.deblur_net, tile.crop(self.blurry), "deblur_net"))
             self.tick()
         return image.image()
 
@@ -215,32 +216,16 @@ class _Passes:
         is_low = amp == "bf16" or (amp == "auto" and has_fast_bf16(device))
         return torch.autocast(device.type, torch.bfloat16) if is_low else nullcontext()
 
-    def _deblur(self, tile: Tile) -> Tensor:
-        blurry = tile.crop(self.blurry)
-        deblurred = finest(self.deblur_net(blurry.clone()))  # a copy, for networks that work in place
-        if deblurred.shape != blurry.shape:
-            raise AdaptError(
-                f"deblur_net: expected an image of the input's shape {tuple(blurry.shape)}, "
-                f"got {tuple(deblurred.shape)}"
-            )
-        return deblurred
-
     def _self_loss(self, tile: Tile, deblurred: Tensor, target: Tensor | None) -> Tensor:
         """Return the tile's part of Eq. 7: the mean over its own pixels, by its share of the photograph."""
         if not deblurred.requires_grad:
             raise AdaptError("deblur_net: its output carries no gradient; its forward pass must not run under no_grad")
 
-        def reblur(image: Tensor) -> Tensor:
-            reblurred = self.reblur_net(image)
-            if reblurred.shape != image.shape:
-                raise AdaptError(
-                    f"reblur_net: expected an image of its input's shape, got {tuple(reblurred.shape)} "
-                    f"and {tuple(image.shape)}"
-                )
-            return _at_least_float(tile.own(reblurred))
+        def own(image: Tensor) -> Tensor:
+            return _at_least_float(tile.own(image))
 
-        aim = tile.own(deblurred if target is None else tile.crop(target))
-        loss = self_reblur_loss(reblur, deblurred, _at_least_float(aim)) * tile.share
+        aim = None if target is None else tile.crop(target)
+        loss = self_reblur_loss(self.reblur_net, deblurred, aim, own) * tile.share
         if not loss.requires_grad:
             raise AdaptError("reblur_net: its output carries no gradient to its input; it must not detach it")
         return loss

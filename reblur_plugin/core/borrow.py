@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from reblur_plugin.core.boundary import eval_mode
 from reblur_plugin.core.choices import AdaptError
 from reblur_plugin.core.objectives import frozen
 
-
-def bare(network: nn.Module) -> nn.Module:
-    """Return the network inside a data-parallel wrapper, whose backward pass would wait for the other processes."""
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    return network.module if isinstance(network, wrappers) else network
+_borrowers: dict[nn.Module, int] = {}  # parts of networks that are borrowed now, and the thread that did it
+_borrowers_changed = threading.Condition()
 
 
 def chosen_names(deblur_net: nn.Module, patterns: Literal["all"] | Sequence[str]) -> list[str]:
     """Return the names of the weights that adapt, in the network's order.
 
+    A weight with `requires_grad=False` is held, as in training. Where all are, the flags only say that the network
+    isn't trained now, and all adapt.
+
     Raises:
         AdaptError: if a pattern fits none, or the network has none that steps of 3e-6 can move.
     """
-    names = {name: parameter for name, parameter in deblur_net.named_parameters() if parameter.is_floating_point()}
-    if not names:
+    weights = {name: parameter for name, parameter in deblur_net.named_parameters() if parameter.is_floating_point()}
+    if not weights:
         raise AdaptError(f"deblur_net: {type(deblur_net).__name__} has no floating-point weights to adapt")
+    names = {name: parameter for name, parameter in weights.items() if parameter.requires_grad} or weights
     for parameter in names.values():
         if parameter.dtype in (torch.float16, torch.bfloat16):
             raise AdaptError(
@@ -41,6 +44,8 @@ def chosen_names(deblur_net: nn.Module, patterns: Literal["all"] | Sequence[str]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             parts = dict.fromkeys(f"{name.split('.')[0]}.*" for name in names if "." in name)
+            if any(fnmatchcase(name, pattern) for name in weights):
+                raise AdaptError(f"parameters: {pattern!r} names weights that are held: requires_grad is False")
             near = difflib.get_close_matches(pattern, [*parts, *names], n=2, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join([*parts] or names)}"
             raise AdaptError(f"parameters: expected names of weights of M_D, got {pattern!r}; {hint}")
@@ -59,14 +64,16 @@ def borrowed(
 ) -> Iterator[list[nn.Parameter]]:
     """Yield the weights of M_D that `patterns` name, free to change until the end of the block; all else is held.
 
-    Both networks run in eval mode in the block and write into copies of their buffers.
+    Both networks run in eval mode in the block and write into copies of their buffers. Another thread that borrows one
+    of them waits for the end of the block.
     """
-    names = [] if patterns is None else chosen_names(deblur_net, patterns)
-    chosen = dict(deblur_net.named_parameters())
     with ExitStack() as stack:
+        stack.enter_context(alone_with(deblur_net, reblur_net))
+        names = [] if patterns is None else chosen_names(deblur_net, patterns)
+        chosen = dict(deblur_net.named_parameters())
         for network in (deblur_net, reblur_net):
             stack.enter_context(eval_mode(network))
-            stack.enter_context(_kept_buffers(network))
+            stack.enter_context(_kept_tensors(network))
             stack.enter_context(frozen(network))
         stack.enter_context(_fresh_casts())
         if channels_last:
@@ -108,22 +115,49 @@ def _copies(parameters: Sequence[nn.Parameter], channels_last: bool) -> list[tor
 
 
 @contextmanager
-def _kept_buffers(network: nn.Module) -> Iterator[None]:
-    """Let `network` write into copies of its buffers; its own stay untouched."""
-    saved = [
-        (module._buffers, name, buffer)
-        for module in network.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    copies = {id(buffer): buffer.clone() for _, _, buffer in saved}  # one copy of a buffer that modules share
+def alone_with(*networks: nn.Module) -> Iterator[None]:
+    """Keep other threads from borrowing a part of these networks; this thread may borrow them once more."""
+    me, parts = threading.get_ident(), {module for network in networks for module in network.modules()}
+    with _borrowers_changed:
+        _borrowers_changed.wait_for(lambda: all(_borrowers.get(part, me) == me for part in parts))
+        taken = parts - _borrowers.keys()
+        _borrowers.update(dict.fromkeys(taken, me))
     try:
-        for buffers, name, buffer in saved:
-            buffers[name] = copies[id(buffer)]
         yield
     finally:
-        for buffers, name, buffer in saved:
-            buffers[name] = buffer
+        with _borrowers_changed:
+            for part in taken:
+                del _borrowers[part]
+            _borrowers_changed.notify_all()
+
+
+@contextmanager
+def _kept_tensors(network: nn.Module) -> Iterator[None]:
+    """Let `network` write into copies of its buffers and of tensors that are plain attributes; its own stay untouched.
+
+    Such an attribute is what old weight_norm, spectral_norm and pruning compute in each pass from the weights.
+    """
+    homes = [home for module in network.modules() for home in (module._buffers, vars(module))]
+    before = [dict(home.items()) for home in homes]
+    tensors = [(i, name, value) for i, own in enumerate(before) for name, value in own.items() if _is_tensor(value)]
+    copies = {id(value): value.detach().clone() for _, _, value in tensors}  # one of a tensor that modules share
+    try:
+        for i, name, value in tensors:
+            homes[i][name] = copies[id(value)]
+        yield
+    finally:
+        for home, own in zip(homes, before, strict=True):
+            for name in [name for name, value in home.items() if _is_tensor(value)]:
+                if name in own:
+                    home[name] = own[name]
+                else:
+                    del home[name]
+        for i, name, value in tensors:  # also where there is no tensor any more
+            homes[i][name] = value
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor)
 
 
 @contextmanager
@@ -135,15 +169,3 @@ def _fresh_casts() -> Iterator[None]:
         yield
     finally:
         torch.set_autocast_cache_enabled(enabled)
-
-
-@contextmanager
-def eval_mode(network: nn.Module) -> Iterator[None]:
-    """Run `network` in eval mode; every submodule's own mode is restored afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        network.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -15,9 +15,9 @@ from torch.utils._pytree import tree_leaves
 
 from reblur_plugin.core.algorithm1 import Adaptation, algorithm1
 from reblur_plugin.core.borrow import borrowed
+from reblur_plugin.core.boundary import image_from
 from reblur_plugin.core.choices import AdaptConfig, AdaptError
 from reblur_plugin.core.device import give_back, in_gib, in_use
-from reblur_plugin.core.objectives import finest
 from reblur_plugin.core.parts import ALIGN, Plan, Tiling, halo, pixels
 from reblur_plugin.errors import ReblurError
 
@@ -139,8 +139,8 @@ class Costs:
         deblur_net, reblur_net = self._networks
 
         def chain(image: Tensor) -> Tensor:
-            deblurred = finest(deblur_net(image))
-            return reblur_net(deblurred) if self._config.steps else deblurred
+            deblurred = image_from(deblur_net, image, "deblur_net")
+            return image_from(reblur_net, deblurred, "reblur_net") if self._config.steps else deblurred
 
         with borrowed(deblur_net, reblur_net, None, self._config.channels_last):
             return halo(chain, self._like.shape[1], self._like)

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reblur_plugin.core.boundary import check_range, finest, image_from, output_from
 from reblur_plugin.core.objectives import (
     SharpReference,
     blur_loss,
     collapse_indicator,
     deblurring_module_loss,
-    finest,
     frozen,
     multi_scale_l1,
     reblur_loss,
@@ -85,6 +85,7 @@ class JointStep:
     accumulate: int = 1
     iteration: int = 0
     losses: dict[str, Tensor] = field(default_factory=dict, init=False)
+    _checked: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.reblur and not self.reblur.optimizer:
@@ -100,6 +101,10 @@ class JointStep:
         They are detached scalars: `l_blur`, `rho` (D10), `l_sharp`, those of `own_losses`, `l_reblur` (before its
         weight), and `l_real`, `l_fake` of the discriminator.
         """
+        if not self._checked:  # once: reading values makes a GPU wait
+            for name, image in (("blurry", blurry), ("sharp", sharp)):
+                check_range(f"JointStep: {name}", image)
+            self._checked = True
         self.iteration += 1
         self.losses = {}
         batch = self._micro_batches(blurry, sharp)
@@ -172,14 +177,14 @@ class JointStep:
     def _deblur(self, part: MicroBatch) -> None:
         """Compute L = M_D(B) with M_D's graph."""
         with self.deblur.forward(exchange=part.is_last):
-            part.output = self.deblur.network(part.blurry)
+            part.output = output_from(self.deblur.network, part.blurry)
         part.deblurred = finest(part.output).detach()
 
     def _deblurred(self, part: MicroBatch) -> Tensor:
         """Return L without a graph: those of several micro-batches would all be in memory until M_D's turn."""
         if part.deblurred is None:
             with torch.no_grad(), self.deblur.forward():
-                part.deblurred = finest(self.deblur.bare(part.blurry))
+                part.deblurred = image_from(self.deblur.bare, part.blurry)
         return part.deblurred
 
     def _sharp_weight(self) -> float:

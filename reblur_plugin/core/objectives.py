@@ -10,7 +10,8 @@
 
 Images are `(B, C, H, W)` floats in [0, 1]; the paper's weights (lambda = 1, 0.3 VGG, 0.001 Adv) mean that range (D8).
 Where gradient must not flow the function itself detaches, so that no caller can get it wrong. Weights of a network are
-never detached here: hold M_R fixed with `frozen(reblur_net)` while M_D is updated.
+never detached here: hold M_R fixed with `frozen(reblur_net)` while M_D is updated. Networks are called by `image_from`:
+they may work in place, and of several scales the finest is the image (D6).
 """
 
 from __future__ import annotations
@@ -22,10 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reblur_plugin.core.boundary import Network, finest, image_from
 from reblur_plugin.core.choices import SHARP_REFERENCES, SharpReference
 from reblur_plugin.errors import ReblurError
-
-Network = Callable[[Tensor], Tensor]
 
 
 def l1(prediction: Tensor, target: Tensor) -> Tensor:
@@ -40,19 +40,6 @@ def l1(prediction: Tensor, target: Tensor) -> Tensor:
             "crop or resize one of them"
         )
     return F.l1_loss(prediction, target)
-
-
-def finest(output: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return the full-resolution image of a network's output: the tensor itself, or the largest of several scales.
-
-    Networks disagree about the order (SRN's original: coarse to fine, DeepDeblur: fine to coarse), so size decides.
-    L_Reblur, the perceptual losses and adaptation see this one alone (D6).
-    """
-    if isinstance(output, Tensor):
-        return output
-    if not output:
-        raise ReblurError("network output: expected an image or several scales of it, got none")
-    return max(output, key=lambda image: image.shape[-2] * image.shape[-1])
 
 
 def multi_scale_l1(output: Tensor | Sequence[Tensor], sharp: Tensor) -> Tensor:
@@ -72,7 +59,7 @@ def multi_scale_l1(output: Tensor | Sequence[Tensor], sharp: Tensor) -> Tensor:
 
 def blur_loss(reblur_net: Network, deblurred: Tensor, blurry: Tensor) -> Tensor:
     """Return L_Blur = ||M_R(L) - B||, Eq. 2. Gradient reaches M_R alone: L is detached."""
-    return l1(reblur_net(deblurred.detach()), blurry)
+    return l1(image_from(reblur_net, deblurred.detach()), blurry)
 
 
 def sharp_loss(reblur_net: Network, sharp_image: Tensor) -> Tensor:
@@ -81,7 +68,7 @@ def sharp_loss(reblur_net: Network, sharp_image: Tensor) -> Tensor:
     `sharp_image` is S_hat = M_D(S) in the paper's default and S itself in row 2 of Table 4.
     """
     sharp_image = sharp_image.detach()
-    return l1(reblur_net(sharp_image.clone()), sharp_image)  # a copy: M_R may work in place
+    return l1(image_from(reblur_net, sharp_image), sharp_image)
 
 
 @torch.no_grad()
@@ -94,7 +81,7 @@ def sharp_reference_image(deblur_net: Network, sharp: Tensor, reference: SharpRe
         ReblurError: for any other `reference`.
     """
     if reference == "pseudo":
-        return finest(deblur_net(sharp))
+        return image_from(deblur_net, sharp)
     if reference == "real":
         return sharp
     if reference == "none":
@@ -108,8 +95,8 @@ def reblur_loss(reblur_net: Network, deblurred: Tensor, sharp: Tensor) -> Tensor
     M_R(S) doesn't depend on M_D and carries no graph. M_R's weights get gradient through M_R(L) unless `frozen`.
     """
     with torch.no_grad():
-        reblurred_sharp = reblur_net(sharp)
-    return l1(reblur_net(deblurred), reblurred_sharp)
+        reblurred_sharp = image_from(reblur_net, sharp)
+    return l1(image_from(reblur_net, deblurred), reblurred_sharp)
 
 
 def deblurring_module_loss(pixel: Tensor, reblur: Tensor, reblur_weight: float = 1.0) -> Tensor:
@@ -117,10 +104,18 @@ def deblurring_module_loss(pixel: Tensor, reblur: Tensor, reblur_weight: float =
     return pixel + reblur_weight * reblur
 
 
-def self_reblur_loss(reblur_net: Network, deblurred: Tensor, target: Tensor | None = None) -> Tensor:
-    """Return L_self = ||M_R(L) - L*||, Eq. 7. L* has L's values and no gradient; `target` may take its place."""
+def self_reblur_loss(
+    reblur_net: Network,
+    deblurred: Tensor,
+    target: Tensor | None = None,
+    counted: Callable[[Tensor], Tensor] = lambda image: image,
+) -> Tensor:
+    """Return L_self = ||M_R(L) - L*||, Eq. 7. L* has L's values and no gradient; `target` may take its place.
+
+    `counted` takes the pixels that count from both images, such as a tile's own; all, if it isn't given.
+    """
     target = (deblurred if target is None else target).detach()
-    return l1(reblur_net(deblurred.clone()), target)  # a copy: M_R may work in place
+    return l1(counted(image_from(reblur_net, deblurred)), counted(target))
 
 
 def collapse_indicator(blur: Tensor, deblurred: Tensor, blurry: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from reblur_plugin.errors import ReblurError
+from reblur_plugin.core.boundary import check_range, eval_mode, image_from
 
 _REACH = 64  # rows beside a strip that M_R sees too; ReblurNet with n blocks looks 4n + 4 pixels far
 _PIXELS = 2**20  # of a strip: what M_R's 64 channels at full size are kept for
@@ -24,17 +24,14 @@ def reblurability_map(reblur_net: nn.Module, image: Tensor) -> Tensor:
         Float `(B, 1, H, W)`, 0 where M_R finds nothing to reblur; without gradient.
 
     Raises:
-        ReblurError: if M_R gives an image of another shape.
+        ReblurError: if values aren't in [0, 1].
+        NetworkError: if M_R doesn't give an image of its input's shape.
     """
     height, width = image.shape[-2:]
     rows = max(_REACH, _PIXELS // width)
-    training = reblur_net.training
-    reblur_net.eval()
-    try:
-        with torch.no_grad():
-            strips = [_strip(reblur_net, image, top, min(top + rows, height)) for top in range(0, height, rows)]
-    finally:
-        reblur_net.train(training)
+    check_range("image", image)
+    with torch.no_grad(), eval_mode(reblur_net):
+        strips = [_strip(reblur_net, image, top, min(top + rows, height)) for top in range(0, height, rows)]
     return torch.cat(strips, dim=-2)
 
 
@@ -42,12 +39,8 @@ def _strip(reblur_net: nn.Module, image: Tensor, top: int, bottom: int) -> Tenso
     """Return rows `top ... bottom` of the map."""
     start = max(0, top - _REACH)
     part = image[..., start : bottom + _REACH, :]
-    reblurred = reblur_net(part)
-    if reblurred.shape != part.shape:
-        raise ReblurError(
-            f"reblur_net: expected an image of its input's shape {tuple(part.shape)}, got {tuple(reblurred.shape)}"
-        )
-    return (reblurred - part).abs().mean(dim=1, keepdim=True)[..., top - start : bottom - start, :]
+    change = image_from(reblur_net, part, "reblur_net") - part
+    return change.abs().mean(dim=1, keepdim=True)[..., top - start : bottom - start, :]
 
 
 def reblurability(reblur_net: nn.Module, image: Tensor) -> Tensor:

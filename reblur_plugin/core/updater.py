@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reblur_plugin.core.borrow import bare
+from reblur_plugin.core.boundary import bare
 from reblur_plugin.errors import ReblurError
 
 _SCALE = 1024.0  # first loss scale under float16, as in the first author's code

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from reblur_plugin.core.boundary import evaluated
 from reblur_plugin.core.kernel import residual_kernel
 from reblur_plugin.core.reblurability import reblurability_map
 from reblur_plugin.data.images import SUFFIXES, ImageError, images_in, read_image, to_tensor, to_uint8, write_image
@@ -113,8 +113,7 @@ def _kernel(result: Result, image: Tensor, reblur_net: nn.Module, blurry: Path |
     if blurry is None:
         top, left = (max(0, (extent - _CENTRE) // 2) for extent in image.shape[-2:])
         centre = image[..., top : top + _CENTRE, left : left + _CENTRE]
-        with torch.no_grad():
-            return residual_kernel(centre, reblur_net(centre))
+        return residual_kernel(centre, evaluated(reblur_net, centre, "reblur_net"))
     stem = (blurry / result.name).with_suffix("")
     partner = next((path for suffix in SUFFIXES if (path := stem.with_name(stem.name + suffix)).is_file()), None)
     if partner is None:

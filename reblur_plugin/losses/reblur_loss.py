@@ -12,7 +12,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from reblur_plugin.core import objectives
-from reblur_plugin.core.objectives import Network, finest
+from reblur_plugin.core.boundary import Network, finest, images_of
 from reblur_plugin.errors import ReblurError
 
 
@@ -75,6 +75,7 @@ class FrozenReblurLoss(nn.Module):
         weights: checkpoint of ReblurNet (`net_r_*.pth`).
         loss_weight: lambda of Eq. 6.
         slot: "perceptual" returns (loss, None) as SRModel expects there; "pixel" returns the loss alone.
+        image_output: which output of M_D is L, where several could be meant: "first", "last", an index or a key.
         network: ReblurNet's arguments (`num_blocks`, `num_feat`, `global_skip`).
 
     Raises:
@@ -86,6 +87,7 @@ class FrozenReblurLoss(nn.Module):
         weights: str,
         loss_weight: float = 1.0,
         slot: Literal["perceptual", "pixel"] = "perceptual",
+        image_output: str | int | None = None,
         **network: Any,
     ) -> None:
         from reblur_plugin.archs.reblur_arch import ReblurNet
@@ -94,11 +96,12 @@ class FrozenReblurLoss(nn.Module):
         super().__init__()
         if slot not in ("perceptual", "pixel"):
             raise ReblurError(f"slot: expected perceptual or pixel, got {slot!r}")
-        self.loss_weight, self.slot = loss_weight, slot
+        self.loss_weight, self.slot, self.image_output = loss_weight, slot, image_output
         self.reblur_net = ReblurNet(**network).eval().requires_grad_(False)
         load_weights(self.reblur_net, weights)
 
     def forward(self, output: Tensor | Sequence[Tensor], sharp: Tensor) -> Tensor | tuple[Tensor, None]:
         """Return lambda * ||M_R(L) - M_R(S)|| for the finest scale of `output`."""
-        loss = self.loss_weight * objectives.reblur_loss(self.reblur_net, finest(output), sharp)
+        deblurred = finest(images_of(output, sharp, self.image_output, "output of M_D"))
+        loss = self.loss_weight * objectives.reblur_loss(self.reblur_net, deblurred, sharp)
         return loss if self.slot == "pixel" else (loss, None)

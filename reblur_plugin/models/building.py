@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from reblur_plugin import checkpoints
-from reblur_plugin.core.borrow import bare
+from reblur_plugin.core.boundary import bare, choose_output
 from reblur_plugin.core.device import has_fast_bf16
 from reblur_plugin.host import build_network, get_root_logger
 from reblur_plugin.models.criteria import ReblurModelError, built
@@ -35,6 +35,8 @@ def network(opt: dict[str, Any], label: str, raw: bool) -> nn.Module:
         CheckpointError: if the checkpoint doesn't fit.
     """
     network = built(f"network_{label}", build_network, opt[f"network_{label}"])
+    if label == "g":
+        choose_output(network, opt.get("deblurred_output"))
     path = opt["path"].get(f"pretrain_network_{label}")
     if path:
         is_raw = raw and "params" in checkpoints.load(path)
@@ -53,7 +55,7 @@ def network(opt: dict[str, Any], label: str, raw: bool) -> nn.Module:
 
 def average(net_g: nn.Module, opt: dict[str, Any]) -> nn.Module:
     """Return a copy of M_D for its averaged weights, with those of its checkpoint where that has some."""
-    averaged = copy.deepcopy(bare(net_g)).eval().requires_grad_(False)
+    averaged = copy.deepcopy(bare(net_g)).eval()  # requires_grad stays: what is held isn't adapted either
     path = opt["path"].get("pretrain_network_g")
     if path and "params_ema" in checkpoints.load(path):
         checkpoints.load_weights(averaged, path, "params_ema", opt["path"].get("strict_load_g", True))

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from reblur_plugin.core.boundary import call, finest
 from reblur_plugin.core.choices import ORDERS, SHARP_REFERENCES, Order, SharpReference
 from reblur_plugin.core.joint import JointStep, Output
-from reblur_plugin.core.objectives import finest
 from reblur_plugin.core.schedule import PiecewiseLinear
 from reblur_plugin.core.updater import Updater
 from reblur_plugin.errors import ReblurError
@@ -122,7 +122,7 @@ class Criteria:
 
     def judged(self, discriminator: nn.Module, images: Tensor, is_real: bool) -> Tensor:
         """Return the discriminator's own loss on images that are real or not."""
-        loss: Tensor = self.gan(discriminator(images), is_real, is_disc=True)
+        loss: Tensor = self.gan(call(discriminator, images), is_real, is_disc=True)
         return loss
 
     def own_losses(self, output: Output, sharp: Tensor, discriminator: nn.Module | None) -> dict[str, Tensor]:
@@ -135,7 +135,7 @@ class Criteria:
             found = self.perceptual(deblurred, sharp)  # BasicSR's: a pair, perceptual and style
             losses["l_g_percep"], losses["l_g_style"] = found if isinstance(found, tuple) else (found, None)
         if discriminator is not None:
-            losses["l_g_gan"] = self.gan(discriminator(deblurred), True, is_disc=False)
+            losses["l_g_gan"] = self.gan(call(discriminator, deblurred), True, is_disc=False)
         return {name: loss for name, loss in losses.items() if loss is not None}
 
 

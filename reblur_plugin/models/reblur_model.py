@@ -6,7 +6,7 @@
 | M_R       | `net_r`               |   | lambda L_Reblur | `train: reblur_opt`                |
 | (GAN's D) | `net_d`               |   | 0.3 L_VGG       | `train: perceptual_opt`            |
 | B, S      | `lq`, `gt`            |   | 0.001 L_Adv     | `train: gan_opt`, with `network_d` |
-| L         | `finest(self.output)` |   | Algorithm 1     | `val: tta`                         |
+| L         | `output`              |   | Algorithm 1     | `val: tta`                         |
 
 Without `network_r` M_D is trained by L_1 (and VGG, Adv) alone. All networks have an optimiser (`optim_g`,
 `optim_r`, `optim_d`), a learning rate (`scheduler`, or `scheduler_r` for its own) and a gradient scaler of their own.
@@ -23,9 +23,8 @@ from torch import Tensor, nn
 
 from reblur_plugin import checkpoints
 from reblur_plugin.core.adapt import Adaptation, AdaptConfig, Adapter
-from reblur_plugin.core.borrow import bare, eval_mode
+from reblur_plugin.core.boundary import bare, evaluated
 from reblur_plugin.core.device import as_written
-from reblur_plugin.core.objectives import finest
 from reblur_plugin.core.parts import Plan
 from reblur_plugin.core.updater import Updater
 from reblur_plugin.evaluation import output
@@ -178,22 +177,16 @@ class ReblurModel(BaseModel):
     def deblur(self, blurry: Tensor) -> Tensor:
         """Return L = M_D(B) in eval mode, `(B, 3, H, W)`, unclamped."""
         network = self.tested_net
-        with torch.no_grad(), as_written(self.is_compiled), eval_mode(network):
-            deblurred = finest(network(blurry.to(self.device)))
-        if deblurred.shape != blurry.shape:
-            raise ReblurModelError(
-                f"network_g: expected an image of the input's shape {tuple(blurry.shape)}, got "
-                f"{tuple(deblurred.shape)}; {type(network).__name__} can't deblur with these options"
-            )
-        return deblurred
+        with as_written(self.is_compiled):
+            return evaluated(network, blurry.to(self.device), f"network_g: {type(network).__name__}")
 
     def reblur(self, deblurred: Tensor) -> Tensor:
         """Return M_R(L) in eval mode."""
         if self.net_r is None:
             raise ReblurModelError("val: reblurred: needs M_R; add network_r")
         network = bare(self.net_r)
-        with torch.no_grad(), as_written(self.is_compiled), eval_mode(network):
-            return network(deblurred)
+        with as_written(self.is_compiled):
+            return evaluated(network, deblurred, f"network_r: {type(network).__name__}")
 
     def adapt(self, blurry: Tensor) -> Adaptation:
         """Return Algorithm 1's result by the choices of `val: tta`."""
@@ -238,7 +231,7 @@ class ReblurModel(BaseModel):
 
     def get_current_visuals(self) -> dict[str, Tensor]:
         """Return copies of the last images."""
-        images = {"lq": self.lq, "result": finest(self.output), "gt": self.gt}
+        images = {"lq": self.lq, "result": self.output, "gt": self.gt}
         return {name: image.detach().cpu().clone() for name, image in images.items() if image is not None}
 
     def save(self, epoch: int, current_iter: int) -> None:

@@ -227,6 +227,11 @@ FILE_KEYS: Schema = {
         COMPONENT, "M_R: a registered network and its arguments, e.g. `{type: ReblurNet, num_blocks: 2}`."
     ),
     "network_d": key(COMPONENT, "The discriminator of L_Adv (D7), e.g. `{type: ReblurDiscriminator}`."),
+    "deblurred_output": key(
+        {"anyOf": [TEXT, NATURAL], "title": "first, last, a number from 0 or a name"},
+        "Which of M_D's outputs is L: the `first` or `last` of full size, a number or the key of a dictionary. Needed "
+        "where several could be meant, such as the stages of MPRNet (`first`) and HINet (`last`).",
+    ),
     "num_gpu": key(
         {"anyOf": [NATURAL, {"const": "auto"}], "title": "auto or a whole number >= 0"},
         "GPUs to use: 0 computes on the CPU, `auto` takes those that are there.",

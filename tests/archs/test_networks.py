@@ -15,7 +15,7 @@ from reblur_plugin.archs.dmphn_arch import DHN, DMPHN
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.archs.srn_arch import SRN
-from reblur_plugin.core.objectives import finest
+from reblur_plugin.core.boundary import finest
 from reblur_plugin.errors import ReblurError
 
 Weights = dict[str, Tensor]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
-from reblur_plugin.core.adapt import AdaptConfig, AdaptError, adapt
+from reblur_plugin.core.adapt import AdaptConfig, adapt
+from reblur_plugin.core.boundary import NetworkError
 from reblur_plugin.core.parts import Plan, Tiling
 
 PLANS = {
@@ -170,9 +171,9 @@ def test_a_network_that_changes_the_size_of_a_tile_is_named(cut: Callable[[Tenso
 
     plan = Plan(tiling=Tiling(2, 2, 16))
     blurry = torch.rand(1, 1, 40, 40, dtype=torch.float64)
-    with pytest.raises(AdaptError, match="reblur_net: expected an image of its input's shape, got"):
+    with pytest.raises(NetworkError, match="Cuts: expected an image of its input's shape"):
         adapt(seven_by_seven(1), Cuts(), blurry, plan=plan)
-    with pytest.raises(AdaptError, match="deblur_net: expected an image of the input's shape"):
+    with pytest.raises(NetworkError, match="deblur_net: expected an image of its input's shape"):
         adapt(nn.Sequential(seven_by_seven(1), Cuts()), seven_by_seven(1), blurry, plan=plan)
 
 

@@ -20,8 +20,8 @@ from reblur_plugin.archs.dmphn_arch import DHN
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.archs.srn_arch import SRN
+from reblur_plugin.core.boundary import finest
 from reblur_plugin.core.joint import JointStep, l_1
-from reblur_plugin.core.objectives import finest
 from reblur_plugin.core.schedule import PiecewiseLinear
 from reblur_plugin.core.updater import Updater
 from reblur_plugin.errors import ReblurError

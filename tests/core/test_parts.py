@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reblur_plugin.archs.dmphn_arch import DHN
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.archs.srn_arch import SRN
-from reblur_plugin.core.objectives import finest
+from reblur_plugin.core.boundary import finest
 from reblur_plugin.core.parts import ALIGN, REACH, Mosaic, Tiling, checkpointed, cut, halo, pixels
 from reblur_plugin.errors import ReblurError
 

@@ -17,10 +17,11 @@ from conftest import Runner, errors, is_alive, until
 from reblur_plugin import checkpoints
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
+from reblur_plugin.core.boundary import NetworkError
 from reblur_plugin.core.choices import AdaptError
 from reblur_plugin.data.images import write_image
 from reblur_plugin.engine import testing
-from reblur_plugin.models.reblur_model import ReblurModel, ReblurModelError
+from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options.reading import OptionError
 
 IMAGES, MOST = 20, 8  # of the whole test, and of a process that is killed
@@ -253,7 +254,7 @@ class TestBeforeAFolderIsTouched:
         network = MSRResNet(num_feat=4, num_block=1, upscale=2)
         checkpoints.save({"params": network.state_dict()}, tmp_path / "net_g.pth")
         with pytest.raises(
-            ReblurModelError, match=r"network_g: expected an image of the input's shape \(1, 3, 24, 32\)"
+            NetworkError, match=r"network_g: MSRResNet: expected an image of its input's shape \(1, 3, 24, 32\)"
         ):
             testing.test(options, tmp_path)
         assert sorted(tmp_path.rglob("*")) == before

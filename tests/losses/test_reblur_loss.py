@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from reblur_plugin import checkpoints
 from reblur_plugin.archs.reblur_arch import ReblurNet
+from reblur_plugin.core.boundary import NetworkError
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.losses.reblur_loss import (
     BlurLoss,
@@ -74,6 +75,15 @@ class TestFrozenReblurLoss:
         sharp = torch.full((1, 3, 4, 4), 0.3)
         # M_R(L) - M_R(S) = .5 * 3 * (.2 - .3) = -.15 everywhere; twice its size is .3
         torch.testing.assert_close(loss(deblurred, sharp), torch.tensor(0.3))
+
+    def test_of_several_stages_of_one_size_takes_the_one_that_is_named(self, weights: Path) -> None:
+        stages = [torch.full((1, 3, 4, 4), 0.9), torch.full((1, 3, 4, 4), 0.2)]
+        sharp = torch.full((1, 3, 4, 4), 0.3)
+        last = FrozenReblurLoss(str(weights), slot="pixel", image_output="last", num_blocks=1, num_feat=1)
+        torch.testing.assert_close(last(stages, sharp), torch.tensor(0.15))
+        unsaid = FrozenReblurLoss(str(weights), slot="pixel", num_blocks=1, num_feat=1)
+        with pytest.raises(NetworkError, match=r"^output of M_D: expected one image or several scales of it, got 0: "):
+            unsaid(stages, sharp)
 
     def test_gradient_reaches_the_image_and_not_the_network(self, weights: Path) -> None:
         loss = FrozenReblurLoss(str(weights), num_blocks=1, num_feat=1)

@@ -253,7 +253,8 @@ class TestNumbersThatAreNotFinite:
     def test_fp16_that_fails_for_good_stops_the_run(self, options: dict[str, Any]) -> None:
         options["train"]["amp"] = "fp16"
         model = ReblurModel(options)
-        model.feed_data({"lq": torch.full((2, 3, 4, 4), torch.inf), "gt": torch.full((2, 3, 4, 4), S)})
+        model.net_g.register_forward_hook(lambda _, __, image: image * torch.inf)
+        model.feed_data(batch())
         for iteration in range(1, 21):
             model.optimize_parameters(iteration)
         with pytest.raises(ReblurError, match="20 fp16 steps in a row without finite gradient"):
@@ -310,6 +311,60 @@ class TestModes:
             model.reblur(model.deblur(batch()["lq"]))
             assert (model.net_g.training, model.net_r.training) == (mode, mode)
         assert seen == [False] * 4
+
+    def test_submodules_that_were_held_in_eval_mode_stay_so(self, options: dict[str, Any]) -> None:
+        model = step(options)
+        held = nn.Sequential(nn.BatchNorm2d(3)).eval()
+        for network in (model.net_g, model.net_r):
+            network.train().held = held
+        model.reblur(model.deblur(batch()["lq"]))
+        assert not held.training
+        assert not held[0].training
+
+    def test_the_batch_stays_as_it_was_whatever_a_network_does_to_its_input(self, options: dict[str, Any]) -> None:
+        model = step(options)
+        for network in (model.net_g, model.net_r):
+            network.register_forward_pre_hook(lambda _, inputs: inputs[0].mul_(2))
+        blurry = batch()["lq"]
+        deblurred = model.deblur(blurry)
+        kept = deblurred.clone()
+        model.reblur(deblurred)
+        assert torch.equal(blurry, batch()["lq"])
+        assert torch.equal(deblurred, kept)
+
+
+class TestSeveralOutputs:
+    def test_the_option_says_which_is_l(self, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_Gain, "forward", lambda self, x: [self.gain * x, 2 * self.gain * x])
+        with pytest.raises(ReblurError, match=r"_Gain: expected one image or several scales of it.*deblurred_output"):
+            step(options)
+        monkeypatch.setattr(registry.ARCH_REGISTRY.get("_Gain"), "image_output", "first", raising=False)
+        model = step(options | {"deblurred_output": "last", "train": options["train"] | {"ema_decay": 0.5}})
+        expected = 2 * model.net_g_ema.gain.item() * B
+        assert torch.allclose(model.deblur(batch()["lq"]), torch.full((2, 3, 4, 4), expected))
+        model.save(0, 1)
+        origin = checkpoints.options(Path(options["path"]["models"]) / "net_g_1.pth")
+        assert origin["deblurred_output"] == "last"
+        loaded = checkpoints.network(Path(options["path"]["models"]) / "net_g_1.pth", "g")
+        assert loaded.image_output == "last"
+
+
+class TestHeldWeights:
+    def test_stay_in_training_and_are_held_in_the_average_too(
+        self, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def build(self: _Gain, gain: float) -> None:
+            nn.Module.__init__(self)
+            self.gain, self.scales = nn.Parameter(torch.tensor(gain)), 1
+            self.fixed = nn.Parameter(torch.tensor(3.0), requires_grad=False)
+
+        monkeypatch.setattr(_Gain, "__init__", build)
+        options["train"]["ema_decay"] = 0.5
+        model = step(options, 2)
+        assert model.net_g.fixed == 3
+        assert model.net_g.gain != 0.9
+        held = {name: weight.requires_grad for name, weight in model.tested_net.named_parameters()}
+        assert held == {"gain": True, "fixed": False}
 
 
 class TestLearningRate:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,8 +19,8 @@ from reblur_plugin.core.algorithm1 import Adaptation, algorithm1
 from reblur_plugin.core.borrow import borrowed
 from reblur_plugin.core.boundary import image_from
 from reblur_plugin.core.choices import AdaptConfig, AdaptError
-from reblur_plugin.core.device import give_back, in_gib, in_use
-from reblur_plugin.core.parts import ALIGN, Plan, Tiling, halo, pixels
+from reblur_plugin.core.device import full_precision, give_back, in_gib, in_use
+from reblur_plugin.core.parts import ALIGN, STRIP, VISIBLE, Plan, Tiling, halo, pixels, seam
 from reblur_plugin.errors import ReblurError
 
 _COUNTED, _TIMED = 64, 128  # pixels each way of the crops that are measured
@@ -72,6 +74,7 @@ class Costs:
         self._like = like
         self._config = config
         self._plans: dict[tuple[int, int, int | None], Plan] = {}
+        self._bound: int | None = None  # within which measuring stays too
         self._single = replace(
             config, steps=min(config.steps, 1), histogram="none", keep="all", max_change=None, max_memory=None
         )
@@ -79,37 +82,59 @@ class Costs:
     def plan(self, height: int, width: int, max_memory: int | None) -> Plan:
         """Return the first that fits of: whole and plain, whole and checkpointed, the fastest in tiles.
 
+        Measuring stays within the bound, too. A size keeps its plan for as long as that fits with what is in use.
+
         Args:
             height, width: of the photograph.
             max_memory: bytes that the process (on a GPU: PyTorch) may hold, what it holds now included; None: any.
 
         Raises:
-            AdaptError: if nothing fits; the message names the least that works.
+            AdaptError: if nothing fits; the message names the least that works, or more than which is needed.
         """
-        if (height, width, max_memory) not in self._plans:  # a size has one plan, whatever came before it
-            self._plans[height, width, max_memory] = self._planned(height, width, max_memory)
-        return self._plans[height, width, max_memory]
+        self._bound = max_memory
+        known = self._plans.get((height, width, max_memory))
+        plan = None if known is None else self._again(known, height, width)
+        if plan is None or (max_memory is not None and plan.memory > max_memory):
+            plan = self._planned(height, width, max_memory)
+        self._plans[height, width, max_memory] = plan
+        return plan
+
+    def _again(self, plan: Plan, height: int, width: int) -> Plan:
+        """Return a plan with the estimate for what is in use now."""
+        give_back()
+        is_plain = plan.deblur_depth is None and plan.reblur_depth is None
+        return self._demand(height, width).planned(self.plain if is_plain else self.checkpointed, plan.tiling)
 
     def _planned(self, height: int, width: int, max_memory: int | None) -> Plan:
+        size = f"{width}x{height} pixels"
+        self._require(in_use(self._like.device) + self._weights, size, "more than")
         plain = self.plain  # measured first: what its run leaves in the process counts as in use
         give_back()
         demand = self._demand(height, width)
-        whole = demand.planned(plain, None)
-        if max_memory is None or whole.memory <= max_memory:
-            return whole
-        whole = demand.planned(self.checkpointed, None)
-        if whole.memory <= max_memory:
-            return whole
+        wholes = [demand.planned(plain, None)]
+        if max_memory is None or wholes[0].memory <= max_memory:
+            return wholes[0]
+        wholes.append(demand.planned(self.checkpointed, None))
+        if wholes[1].memory <= max_memory:
+            return wholes[1]
+        self._require(in_use(self._like.device) + self._pass_bytes * STRIP, size, "more than")
+        if self.seam > VISIBLE:
+            names = " or ".join(type(network).__name__ for network in self._networks)
+            why = f", and {names} sees the whole image: tiles would change it by {self.seam * 255:.1f} grey levels"
+            self._require(min(plan.memory for plan in wholes), size, why=why)
         tilings = _tilings(height, width, self.halo)
         tried = [demand.planned(cost, tiling) for cost in (plain, self.checkpointed) for tiling in tilings]
-        fitting = [plan for plan in tried if plan.memory <= max_memory]
-        if not fitting:
-            least = math.ceil(min(plan.memory for plan in tried) / 2**30 * 100) / 100
+        self._require(min(plan.memory for plan in tried), size)
+        return min((plan for plan in tried if plan.memory <= max_memory), key=lambda plan: plan.seconds)
+
+    def _require(self, memory: float, size: str, least: str = "at least", why: str = "") -> None:
+        """Refuse what needs more than the bound."""
+        if self._bound is not None and memory > self._bound:
+            gib = math.ceil(memory / 2**30 * 100) / 100
             raise AdaptError(
-                f"max_memory: expected at least {least:.2f} GiB for {width}x{height} pixels with these networks, "
-                f"got {in_gib(max_memory)}; give more, or a smaller photograph"
+                f"max_memory: expected {least} {gib:.2f} GiB for {size} with these networks, "
+                f"got {in_gib(self._bound)}{why}; give more, or a smaller photograph"
             )
-        return min(fitting, key=lambda plan: plan.seconds)
 
     def _demand(self, height: int, width: int) -> Demand:
         image = self._like.shape[1] * self._like.element_size() * height * width
@@ -117,6 +142,12 @@ class Costs:
         held = in_use(self._like.device) + (kept + 3) * image  # the present one, and two to compare it with L^0
         sorting = _SORTING[self._config.histogram] * height * width if self._config.steps else 0
         return Demand(height, width, self._config.steps, held + self._fixed, held + sorting)
+
+    @property
+    def _weights(self) -> int:
+        """Return the bytes that adapting adds for M_D's weights, without a look at it: copy, gradient, Adam's state."""
+        size = sum(weight.numel() * weight.element_size() for weight in self._networks[0].parameters())
+        return size * ((4 if self._config.optimizer == "adam" else 2) if self._config.steps else 1)
 
     @cached_property
     def plain(self) -> PixelCost:
@@ -136,23 +167,47 @@ class Costs:
     @cached_property
     def halo(self) -> int:
         """Return the pixels of halo that tiles need."""
+        with self._chain() as chain:
+            return halo(chain, self._like.shape[1], self._like)
+
+    @cached_property
+    def seam(self) -> float:
+        """Return how much tiles with that halo change an image at most, as a part of the unit range."""
+        with self._chain() as chain:
+            return seam(chain, self._like.shape[1], self._like, self.halo)
+
+    @cached_property
+    def _pass_bytes(self) -> float:
+        """Return bytes a pixel of a pass of both networks that remembers nothing."""
+        with self._chain() as chain, torch.no_grad(), _LiveBytes(self._shapes) as live:
+            chain(self._noise(_COUNTED))
+        return live.activations / _COUNTED**2
+
+    @contextmanager
+    def _chain(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Yield all that is computed on a tile, in full precision."""
         deblur_net, reblur_net = self._networks
 
         def chain(image: Tensor) -> Tensor:
             deblurred = image_from(deblur_net, image, "deblur_net")
             return image_from(reblur_net, deblurred, "reblur_net") if self._config.steps else deblurred
 
-        with borrowed(deblur_net, reblur_net, None, self._config.channels_last):
-            return halo(chain, self._like.shape[1], self._like)
+        with borrowed(deblur_net, reblur_net, None, self._config.channels_last), full_precision():
+            yield chain
 
     @cached_property
     def _fixed(self) -> int:
         return self._live(Plan()).weights + _SLACK
 
     def _cost(self, plan: Plan) -> PixelCost:
-        steps = self._run(plan, _TIMED).steps
-        seconds = [step.seconds / _TIMED**2 for step in steps]
-        return PixelCost(plan, self._bytes(plan), seconds[0] if len(steps) > 1 else 0.0, seconds[-1])
+        size = self._bytes(plan)  # a first run, which also loads what PyTorch loads late
+        held = in_use(self._like.device) + self._fixed
+        side = _TIMED if self._bound is None or held + size * _TIMED**2 <= self._bound else _COUNTED
+        if self._like.device.type == "cuda":
+            self._run(plan, side)  # kernels of that size are chosen and loaded
+        steps = self._run(plan, side).steps
+        seconds = [step.seconds / side**2 for step in steps]
+        return PixelCost(plan, size, seconds[0] if len(steps) > 1 else 0.0, seconds[-1])
 
     def _bytes(self, plan: Plan) -> float:
         """Return bytes a pixel at the peak; infinite, if a network can't be checkpointed so."""
@@ -166,14 +221,20 @@ class Costs:
         return (live.activations + scratch * live.widest) / _COUNTED**2
 
     def _live(self, plan: Plan) -> _LiveBytes:
-        shapes = {parameter.shape for network in self._networks for parameter in network.parameters()}
-        with _LiveBytes(shapes) as live:
+        with _LiveBytes(self._shapes) as live:
             self._run(plan, _COUNTED)
         return live
 
+    @property
+    def _shapes(self) -> set[torch.Size]:
+        return {parameter.shape for network in self._networks for parameter in network.parameters()}
+
     def _run(self, plan: Plan, size: int) -> Adaptation:
-        noise = torch.rand(1, self._like.shape[1], size, size, generator=torch.Generator().manual_seed(0))
-        return algorithm1(*self._networks, noise.to(self._like), self._single, plan)[0]
+        return algorithm1(*self._networks, self._noise(size), self._single, plan)[0]
+
+    def _noise(self, size: int) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(1, self._like.shape[1], size, size, generator=generator).to(self._like)
 
 
 def _tilings(height: int, width: int, halo: int) -> list[Tiling]:

@@ -6,8 +6,9 @@ import ctypes
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -45,6 +46,25 @@ def has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_amx_tile_supported()
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Compute float32 as float32: no autocast, and no TF32, to which GPUs round what they multiply."""
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    kinds: list[Any] = [cuda, getattr(cudnn, "conv", None)]
+    with ExitStack() as stack:
+        for device in ("cuda", "cpu"):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        if hasattr(kinds[1], "fp32_precision"):  # since PyTorch 2.9, where the older switches may not be read
+            for kind in kinds:
+                stack.callback(setattr, kind, "fp32_precision", kind.fp32_precision)
+                kind.fp32_precision = "ieee"
+        else:
+            stack.callback(setattr, cuda, "allow_tf32", cuda.allow_tf32)
+            cuda.allow_tf32 = False
+            stack.enter_context(cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, allow_tf32=False))
+        yield
 
 
 @contextmanager

@@ -22,6 +22,9 @@ from reblur_plugin.errors import ReblurError
 ALIGN = 16  # tiles begin at multiples of it, where strided networks have the same phase as on the whole image
 FEATHER = 8  # pixels on each side of a border between tiles in which their images are blended
 REACH = 160  # the largest halo that is looked for
+_ACROSS = 4 * ALIGN  # pixels across the strips on which networks are measured
+STRIP = _ACROSS * 2 * (REACH + 5 * ALIGN)  # pixels of the largest one
+VISIBLE = 0.5 / 255  # what tiles may change at most: less than rounding to 8 bits does
 _UNCHANGED = 1e-5  # of the unit range: what surroundings may change and count as out of reach; an 8-bit step is 4e-3
 
 
@@ -146,29 +149,62 @@ class Mosaic:
 def halo(chain: Callable[[Tensor], Tensor], channels: int, like: Tensor) -> int:
     """Return the pixels of halo that a network needs: as far as it looks, and the blended pixels behind that.
 
-    Measured on noise: from how close the image may be cut off before a pixel in the middle changes. That also sees what
-    gradient doesn't show (SRN detaches its coarse scales). What a network sees beyond `REACH` is
-    missing at the borders of its tiles.
+    Measured on strips of noise, along and across: from how close the image may be cut off before a pixel in the middle
+    changes. That also sees what gradient doesn't show (SRN detaches its coarse scales). Up to `REACH` is looked for;
+    what a network sees beyond it is missing at the borders of its tiles (`seam`).
 
     Args:
         chain: all that is computed on a tile, such as x -> M_R(M_D(x)).
         channels: of the image.
         like: a tensor of the device and dtype to use.
     """
-    size = 2 * REACH + ALIGN
-    noise = torch.rand(1, channels, size, size, generator=torch.Generator().manual_seed(0)).to(like)
-    expected = chain(noise)[..., REACH:-REACH, REACH:-REACH]
+    noise = _noise(channels, 2 * REACH + ALIGN).to(like)
+    return max(_reach(along, noise) for along in (chain, _across(chain))) + ALIGN
+
+
+def _reach(chain: Callable[[Tensor], Tensor], noise: Tensor) -> int:
+    """Return how far a network looks along the columns of `noise`, `(1, C, H, 2 REACH + ALIGN)`."""
+    expected = chain(noise)[..., REACH:-REACH]
 
     def unchanged(reach: int) -> bool:
         margin = REACH - reach
-        found = chain(noise[..., margin : size - margin, margin : size - margin])
-        return bool((found[..., reach:-reach, reach:-reach] - expected).abs().max() <= _UNCHANGED)
+        found = chain(noise[..., margin : noise.shape[-1] - margin])
+        return bool((found[..., reach:-reach] - expected).abs().max() <= _UNCHANGED)
 
     low, high = ALIGN, REACH  # a bisection in steps of ALIGN
     while low < high:
         middle = (low + high) // (2 * ALIGN) * ALIGN
         low, high = (low, middle) if unchanged(middle) else (middle + ALIGN, high)
-    return low + ALIGN
+    return low
+
+
+@torch.no_grad()
+def seam(chain: Callable[[Tensor], Tensor], channels: int, like: Tensor, halo: int) -> float:
+    """Return how much two tiles with that halo differ from the whole image at most, as a part of the unit range.
+
+    It is 0 but for rounding where the networks see no farther than the halo. Of networks that look at the whole image
+    (global pooling, statistics or attention over all pixels, patches that are parts of the image) it isn't. Measured on
+    noise that brightens from one tile to the other, along and across; arguments as for `halo`.
+    """
+    length = 2 * (halo + 4 * ALIGN)
+    image = (0.8 * torch.linspace(0, 1, length) + 0.2 * _noise(channels, length)).to(like)
+    tiles = cut(_ACROSS, length, Tiling(1, 2, halo))
+    found = 0.0
+    for along in (chain, _across(chain)):
+        mosaic = Mosaic(tiles)
+        for tile in tiles:
+            mosaic.put(tile, along(tile.crop(image)))
+        found = max(found, float((mosaic.image() - along(image)).abs().max()))
+    return found
+
+
+def _across(chain: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return what `chain` makes of the transposed image, transposed back."""
+    return lambda image: chain(image.mT.contiguous()).mT
+
+
+def _noise(channels: int, length: int) -> Tensor:
+    return torch.rand(1, channels, _ACROSS, length, generator=torch.Generator().manual_seed(0))
 
 
 @contextmanager

@@ -122,14 +122,14 @@ class TestBoundOnMemory:
     def test_a_size_has_one_plan(self, monkeypatch: pytest.MonkeyPatch) -> None:
         adapter = self.adapter()
         plans = [adapter(torch.rand(1, 3, 20, 24)).plan for _ in range(3)]
-        assert plans[0] is plans[1] is plans[2] is adapter.plan(torch.rand(1, 3, 20, 24))
+        plans.append(adapter.plan(torch.rand(1, 3, 20, 24)))
+        assert len({(plan.deblur_depth, plan.reblur_depth, plan.tiling, plan.seconds) for plan in plans}) == 1
         assert plans[0].memory > 0
-        assert adapter.plan(torch.rand(1, 3, 24, 20)) is not plans[0]
 
     def test_a_plan_is_made_for_another_bound_than_the_configured_one(self) -> None:
         adapter, blurry = self.adapter(max_memory=None), torch.rand(1, 3, 20, 24)
         assert adapter.plan(blurry).memory > 0
-        with pytest.raises(AdaptError, match=r"max_memory: expected at least .* for 24x20 pixels"):
+        with pytest.raises(AdaptError, match=r"max_memory: expected more than .* for 24x20 pixels"):
             adapter.plan(blurry, 1)
 
     def test_a_given_plan_is_followed(self) -> None:
@@ -184,7 +184,7 @@ class TestAdapt:
             assert (found.plan.tiling, found.plan.memory > 0) == (None, max_memory is not None)
 
     def test_finds_its_plan_by_the_bound(self) -> None:
-        with pytest.raises(AdaptError, match="max_memory: expected at least"):
+        with pytest.raises(AdaptError, match="max_memory: expected more than"):
             adapt(*self.NETWORKS, torch.rand(1, 3, 20, 24), steps=1, max_memory=1)
 
     def test_carries_nothing_along(self) -> None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reblur_plugin.archs.dmphn_arch import DHN
+from reblur_plugin.archs.dmphn_arch import DHN, DMPHN
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.archs.srn_arch import SRN
 from reblur_plugin.core.boundary import finest
-from reblur_plugin.core.parts import ALIGN, REACH, Mosaic, Tiling, checkpointed, cut, halo, pixels
+from reblur_plugin.core.parts import ALIGN, REACH, VISIBLE, Mosaic, Tiling, checkpointed, cut, halo, pixels, seam
 from reblur_plugin.errors import ReblurError
 
 NETWORKS = {
@@ -116,6 +116,11 @@ class TestHalo:
 
         assert halo(brighter, 1, self.LIKE) == REACH + ALIGN
 
+    @pytest.mark.parametrize("kernel", [(3, 1), (1, 3)])
+    def test_is_that_of_the_direction_in_which_a_network_looks_farther(self, kernel: tuple[int, int]) -> None:
+        layer = nn.Conv2d(1, 1, kernel, padding="same", dilation=40, bias=False)
+        assert halo(layer, 1, self.LIKE) == 64
+
     def test_surroundings_of_no_visible_weight_do_not_count(self) -> None:
         far = looking(40)
         assert halo(lambda image: image + 1e-5 * far(image), 1, self.LIKE) == 32
@@ -126,6 +131,75 @@ class TestHalo:
         torch.manual_seed(5)
         halo(nn.Identity(), 1, self.LIKE)
         assert torch.equal(torch.rand(1), expected)
+
+
+class Everywhere(nn.Module):
+    """x + mean of x - .5."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x.mean(dim=(2, 3), keepdim=True) - 0.5
+
+
+class Gated(nn.Module):
+    """Squeeze and excitation: channels are weighted by their means over the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 3, 1), nn.Sigmoid())
+        nn.init.normal_(self.gate[1].weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x)
+
+
+class LeftHalf(nn.Module):
+    """Only the left half changes: where a pixel stands counts, not what is around it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = x.shape[-1] // 2
+        return torch.cat([x[..., :half] + 0.25, x[..., half:]], dim=-1)
+
+
+class TestSeam:
+    LIKE = torch.zeros(1, 3, 1, 1)
+
+    @pytest.mark.parametrize(
+        "network",
+        [Everywhere(), Gated(), LeftHalf(), nn.InstanceNorm2d(3), nn.AdaptiveMaxPool2d(1), DMPHN(num_feats=(4, 4, 4))],
+        ids=lambda network: type(network).__name__,
+    )
+    def test_is_visible_where_a_network_sees_the_whole_image(self, network: nn.Module) -> None:
+        if isinstance(network, DMPHN):  # ends of patches, made plain
+            for part in network.modules():
+                if isinstance(part, nn.Conv2d):
+                    nn.init.normal_(part.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+        chain = network if not isinstance(network, nn.AdaptiveMaxPool2d) else lambda x: x * network(x)
+        assert seam(chain, 3, self.LIKE, 48) > VISIBLE
+
+    def test_is_the_difference_of_the_means(self) -> None:
+        # A strip of 2 (48 + 64) = 224 pixels that brightens by .8; a tile sees 112 + 48 = 160: .8 (1/2 - 80/224) = .114
+        assert seam(Everywhere(), 3, self.LIKE, 48) == pytest.approx(0.8 * (0.5 - 80 / 224), abs=2e-3)
+
+    @pytest.mark.parametrize("name", NETWORKS)
+    def test_is_none_where_the_halo_holds_all_that_a_network_sees(self, name: str) -> None:
+        network = NETWORKS[name]()
+
+        def chain(image: Tensor) -> Tensor:
+            return finest(network(image))
+
+        assert seam(chain, 3, self.LIKE, halo(chain, 3, self.LIKE)) < 1e-5
+
+    def test_is_seen_where_the_halo_is_too_small(self) -> None:
+        assert seam(looking(40), 1, torch.zeros(1), 16) > VISIBLE
+
+    def test_is_seen_in_either_direction(self) -> None:
+        for dim in (2, 3):
+
+            def centred(x: Tensor, dim: int = dim) -> Tensor:
+                return x - x.mean(dim=dim, keepdim=True)
+
+            assert seam(centred, 3, self.LIKE, 48) > VISIBLE
 
 
 def gradients(network: nn.Module, depth: int | None, image: Tensor) -> tuple[list[Tensor], int]:

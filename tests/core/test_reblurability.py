@@ -44,21 +44,42 @@ class TestValue:
 
 class TestStrips:
     @pytest.mark.parametrize("height", [1, 63, 64, 65, 200, 257])
-    def test_they_give_the_result_of_the_whole_image(self, monkeypatch: pytest.MonkeyPatch, height: int) -> None:
-        # 17 rows on each side in three layers: the strips of 64 rows see all of it
-        layers = [nn.Conv2d(1, 1, (35, 3), padding=(17, 1), dtype=torch.float64) for _ in range(3)]
+    @pytest.mark.parametrize("rows", [17, 33])
+    def test_they_give_the_result_of_the_whole_image(
+        self, monkeypatch: pytest.MonkeyPatch, height: int, rows: int
+    ) -> None:
+        # 51 or 99 rows on each side in three layers
+        layers = [nn.Conv2d(1, 1, (2 * rows + 1, 3), padding=(rows, 1), dtype=torch.float64) for _ in range(3)]
         network, image = nn.Sequential(*layers), torch.rand(1, 1, height, 6, dtype=torch.float64)
         whole = (network(image) - image).abs().detach()
-        monkeypatch.setattr(module, "_PIXELS", 1)
-        torch.testing.assert_close(reblurability_map(network, image), whole)
+        monkeypatch.setattr(module, "_PIXELS", 200)
+        torch.testing.assert_close(reblurability_map(network, image), whole, rtol=0, atol=2e-5)
+
+    def test_a_strided_network_meets_the_rows_in_its_own_phase(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        network = nn.Sequential(nn.AvgPool2d(4), nn.Upsample(scale_factor=4))
+        image = torch.rand(1, 1, 200, 16, dtype=torch.float64)
+        monkeypatch.setattr(module, "_PIXELS", 900)
+        torch.testing.assert_close(reblurability_map(network, image), (network(image) - image).abs())
+
+    def test_a_network_that_sees_the_whole_image_gets_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Everywhere(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return x + x.mean(dim=(2, 3), keepdim=True) - 0.5
+
+        image = torch.linspace(0, 1, 200 * 8, dtype=torch.float64).reshape(1, 1, 200, 8)
+        monkeypatch.setattr(module, "_PIXELS", 400)
+        # The mean of the whole image is .5, and nothing changes; that of a part isn't
+        torch.testing.assert_close(reblurability_map(Everywhere(), image), torch.zeros_like(image))
 
     def test_a_large_image_goes_through_in_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen: list[int] = []
         network = Scale(0.5)
-        network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-2]))
+        network.register_forward_pre_hook(
+            lambda _, inputs: seen.append(inputs[0].shape[-2]) if inputs[0].shape[-1] == 10 else None
+        )
         monkeypatch.setattr(module, "_PIXELS", 100 * 10)
         reblurability(network, torch.rand(1, 1, 400, 10, dtype=torch.float64))
-        assert seen == [164, 228, 228, 164]
+        assert seen == [96 + 32, 96 + 64, 96 + 64, 112 + 32]  # 25 blocks of 16 rows in four strips, 32 around each
 
 
 class TestTheNetwork:

@@ -383,7 +383,7 @@ class TestRefusals:
     def test_too_small_a_bound(self, message: Any, shots: Path) -> None:
         errors = message(shots / "a.png", "--max-memory", "1M")
         assert re.search(
-            r"^error: .*a\.png: max_memory: expected at least \d\.\d\d GiB for 30x20 pixels with these networks, "
+            r"^error: .*a\.png: max_memory: expected more than \d\.\d\d GiB for 30x20 pixels with these networks, "
             r"got 0\.00 GiB; give more, or a smaller photograph$",
             errors,
             re.MULTILINE,

@@ -8,8 +8,8 @@ The format, described here alone. All files are PyTorch's own and hold tensors a
   - `origin`: what it comes from: `options` (as resolved; the networks' own blocks are there, by which `network` builds
     them again), `versions`, `seed`, `data` and `blur_kind` of the training set, `iteration`.
 - `training_states/<iteration>.state`, what the networks of that iteration need to be trained on: `epoch`, `iter`,
-  `draws` (images drawn so far), `to_validate`, `updaters` (by label: `optimizer`, `scaler`, `skipped`), `best` (metrics
-  so far), `origin`.
+  `draws` (images drawn so far), `to_validate`, `updaters` (by label: `type`, `optimizer`, `scaler`, `skipped`), `best`
+  (metrics so far, by data set), `judged` (by what: the set's data and each metric's options), `origin`.
 
 Files of others are read too: BasicSR's (`params`) and bare state dicts; they have no origin.
 """

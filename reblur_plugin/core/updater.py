@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -119,36 +121,91 @@ class Updater:
         """Return all that a resumed training needs in addition to the weights."""
         assert self.optimizer is not None
         return {
+            "type": type(self.optimizer).__name__,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "skipped": [int(self.skipped), int(self.skipped_in_a_row)],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Take a saved state, but keep this optimiser's own numbers (lr, betas, weight decay, ...).
+        """Take a saved state, but keep this optimiser's kind and its own numbers (lr, betas, weight decay, ...).
+
+        Moments that don't fit the kind, its numbers or the weights are left out: the optimiser then begins anew.
 
         Returns:
-            Each number that differs: this optimiser's and the saved one. Of learning rates the first ones count.
+            What differs: this optimiser's and the saved one. Of learning rates the first ones count.
+
+        Raises:
+            ReblurError: if it isn't the state of an Updater.
         """
         assert self.optimizer is not None
-        own = [{key: value for key, value in group.items() if key != "params"} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            saved, groups = state["optimizer"]["state"], state["optimizer"]["param_groups"]
+            numbers = groups[0]
+            names = {name for slots in saved.values() for name in slots}
+            weights = [number for group in groups for number in group["params"]]
+            skipped, in_a_row = (int(count) for count in state.get("skipped", (0, 0)))
+            if state.get("scaler") and self.scaler.is_enabled():
+                self.scaler.load_state_dict(state["scaler"])
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise ReblurError(
+                f"{self.name}: expected the saved state of an optimiser, got another one ({error}); "
+                "resume from another training state"
+            ) from error
+        differing = self._differing(state.get("type"), numbers)
+        needed = self._slots()
+        if needed <= names and self._fits(saved, weights):
+            self._take(saved, weights)
+        else:
+            differing["moments"] = (_listed(needed), _listed(names))
+        self.skipped.fill_(skipped)
+        self.skipped_in_a_row.fill_(in_a_row)
+        return differing
+
+    def _differing(self, kind: str | None, saved: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+        assert self.optimizer is not None
+        own_kind, own = type(self.optimizer).__name__, self.optimizer.param_groups[0]
+        found: dict[str, tuple[Any, Any]] = {} if kind in (None, own_kind) else {"type": (own_kind, kind)}
+        for key in own.keys() - {"params", "lr"}:  # lr, which a schedule has moved
+            if key not in saved and found:
+                continue  # another kind's
+            if own[key] != saved.get(key):
+                found["lr" if key == "initial_lr" else key] = (own[key], saved.get(key))
+        return found
+
+    def _slots(self) -> set[str]:
+        """Return what the optimiser keeps for a weight, by a step of a copy on weights of its own."""
+        assert self.optimizer is not None
+        by_dimension = {weight.ndim: weight for weight in self.weights}
+        trial = copy.copy(self.optimizer)
+        trial.state = defaultdict(dict)
+        dummies = [nn.Parameter(torch.zeros_like(weight)) for weight in by_dimension.values()]
+        for dummy in dummies:
+            dummy.grad = torch.zeros_like(dummy)
+        trial.param_groups = [{**self.optimizer.param_groups[0], "params": dummies}]
+        trial.step()
+        return {name for slots in trial.state.values() for name, value in slots.items() if value is not None}
+
+    def _fits(self, saved: dict[Any, Any], weights: Sequence[Any]) -> bool:
+        """Return whether saved slots belong to weights of these shapes; numbers and small factors fit any."""
+        if len(weights) != len(self.weights):
+            return False
+        pairs = zip((saved.get(number, {}) for number in weights), self.weights, strict=True)
+        moments = ((value, weight) for slots, weight in pairs for value in slots.values() if isinstance(value, Tensor))
+        return all(value.shape in ((), weight.shape) or value.numel() < weight.numel() for value, weight in moments)
+
+    def _take(self, saved: dict[Any, Any], weights: Sequence[Any]) -> None:
+        """Load saved slots as this optimiser's own flags (fused, capturable) want them, in the weights' layout."""
+        assert self.optimizer is not None
+        own = self.optimizer.state_dict()["param_groups"]
+        order = iter(weights)
+        groups = [group | {"params": [next(order) for _ in group["params"]]} for group in own]
+        self.optimizer.load_state_dict({"state": saved, "param_groups": groups})
         for weight, slots in self.optimizer.state.items():
             for key, value in slots.items():
                 if isinstance(value, Tensor) and value.shape == weight.shape:
-                    slots[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)  # in the weight's layout
-        if state.get("scaler"):
-            self.scaler.load_state_dict(state["scaler"])
-        skipped, in_a_row = state.get("skipped", (0, 0))
-        self.skipped.fill_(skipped)
-        self.skipped_in_a_row.fill_(in_a_row)
-        differing: dict[str, tuple[Any, Any]] = {}
-        for group, numbers in zip(self.optimizer.param_groups, own, strict=True):
-            own_numbers = {key: value for key, value in numbers.items() if key != "lr"}  # which a schedule has moved
-            differing |= {
-                "lr" if key == "initial_lr" else key: (value, group.get(key))
-                for key, value in own_numbers.items()
-                if group.get(key) != value
-            }
-            group.update(numbers)
-        return differing
+                    slots[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -183,3 +183,69 @@ class TestRestart:
         again = updater(ADAM)
         assert again.load_state_dict(state) == {}
         assert torch.equal(again.optimizer.state[again.weights[0]]["exp_avg"], torch.tensor([0.1]))
+
+
+ADAMS = {"Adam": ADAM, "AMSGrad": partial(ADAM, amsgrad=True), "RMSprop": partial(torch.optim.RMSprop, lr=0.1)}
+ADAMS |= {"AdamW": partial(torch.optim.AdamW, lr=1e-3), "NAdam": partial(torch.optim.NAdam, lr=1e-3)}
+ADAMS |= {"SGD": partial(torch.optim.SGD, lr=0.1), "momentum": partial(torch.optim.SGD, lr=0.1, momentum=0.9)}
+ADAMS |= {"Adafactor": torch.optim.Adafactor, "Adagrad": torch.optim.Adagrad, "RAdam": torch.optim.RAdam}
+
+
+class TestAnotherOptimiserThanTheSavedOne:
+    @pytest.mark.parametrize("after", ADAMS)
+    @pytest.mark.parametrize("before", ADAMS)
+    def test_goes_on_with_what_fits_it_or_as_a_new_one(self, before: str, after: str) -> None:
+        made, again, new = updater(ADAMS[before]), updater(ADAMS[after]), updater(ADAMS[after])
+        step(made, 0.5)
+        differing = again.load_state_dict(copy.deepcopy(made.state_dict()))
+        step(again, 1.0)
+        step(new, 1.0)
+        if "moments" in differing:
+            assert torch.equal(again.weights[0], new.weights[0])
+        kinds = [type(one.optimizer).__name__ for one in (again, made)]
+        assert differing.get("type", (kinds[0], kinds[0])) == tuple(kinds)
+        assert again.state_dict()["type"] == kinds[0]
+
+    @pytest.mark.parametrize(
+        ("before", "after", "expected"),
+        [
+            ("Adam", "AMSGrad", ("exp_avg, exp_avg_sq, max_exp_avg_sq, step", "exp_avg, exp_avg_sq, step")),
+            ("Adam", "RMSprop", ("square_avg, step", "exp_avg, exp_avg_sq, step")),
+            ("SGD", "momentum", ("momentum_buffer", "none")),
+            ("AMSGrad", "Adam", None),
+            ("Adam", "AdamW", None),
+            ("momentum", "SGD", None),
+        ],
+    )
+    def test_says_which_moments_begin_anew(self, before: str, after: str, expected: tuple[str, str] | None) -> None:
+        made, again = updater(ADAMS[before]), updater(ADAMS[after])
+        step(made, 0.5)
+        assert again.load_state_dict(copy.deepcopy(made.state_dict())).get("moments") == expected
+
+    def test_with_other_weights_begins_anew(self) -> None:
+        network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+        made = Updater(network, torch.optim.Adam(network.parameters()))
+        with made.update():
+            made.backward(network(torch.ones(1, 2)).sum())
+        network[0].requires_grad_(False)
+        held = Updater(network, torch.optim.Adam(network[1].parameters()))
+        moments = held.load_state_dict(copy.deepcopy(made.state_dict()))["moments"]
+        assert moments == ("exp_avg, exp_avg_sq, step", "exp_avg, exp_avg_sq, step")
+        assert not held.optimizer.state
+
+    @pytest.mark.parametrize(("before", "after"), [(False, True), (True, False)])
+    def test_counts_its_steps_where_its_own_form_wants_them(self, before: bool, after: bool) -> None:
+        made, again = updater(partial(ADAM, capturable=before)), updater(partial(ADAM, fused=after))
+        made.optimizer.param_groups[0]["capturable"] = False
+        step(made, 1.0)
+        saved = copy.deepcopy(made.state_dict())
+        saved["optimizer"]["state"][0]["step"] = saved["optimizer"]["state"][0]["step"].double()
+        again.load_state_dict(saved)
+        # the form's own rule: float32 on the weight's device if it is fused, else as it was saved
+        assert again.optimizer.state[again.weights[0]]["step"].dtype == (torch.float32 if after else torch.float64)
+
+    @pytest.mark.parametrize("state", [{}, {"optimizer": 3}, {"optimizer": {"state": {}, "param_groups": []}}, None])
+    def test_is_refused_in_one_sentence_if_it_is_no_state(self, state: Any) -> None:
+        message = r"^net_g: expected the saved state of an optimiser, got another one \(.*; resume from another train"
+        with pytest.raises(ReblurError, match=message):
+            updater(ADAM).load_state_dict(state)

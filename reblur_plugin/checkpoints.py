@@ -6,7 +6,7 @@ The format, described here alone. All files are PyTorch's own and hold tensors a
   - `params`: its state dict, on the CPU, without a data-parallel prefix,
   - `params_ema`: the averaged M_D's, where there is one; tests and photographs take it,
   - `origin`: what it comes from: `options` (as resolved; the networks' own blocks are there, by which `network` builds
-    them again), `versions`, `seed`, `data` and `blur_kind` of the training set, `iteration`.
+    them again), `versions`, `seed`, `data` and `blur_kind` of the training set, `processes`, `iteration`.
 - `training_states/<iteration>.state`, what the networks of that iteration need to be trained on: `epoch`, `iter`,
   `draws` (images drawn so far), `to_validate`, `updaters` (by label: `type`, `optimizer`, `scaler`, `skipped`), `best`
   (metrics so far, by data set), `judged` (by what: the set's data and each metric's options), `origin`.
@@ -184,6 +184,7 @@ def origin(opt: Mapping[str, Any], iteration: int) -> dict[str, Any]:
         "seed": opt.get("manual_seed"),
         "data": opt.get("data_fingerprint"),
         "blur_kind": opt.get("blur_kind"),
+        "processes": opt.get("world_size", 1),
         "iteration": iteration,
     }
 
@@ -201,7 +202,12 @@ def options(path: str | Path) -> dict[str, Any]:
 
 
 def training_state(
-    opt: Mapping[str, Any], epoch: int, iteration: int, updaters: Mapping[str, Updater], best: Mapping[str, Any]
+    opt: Mapping[str, Any],
+    epoch: int,
+    iteration: int,
+    updaters: Mapping[str, Updater],
+    best: Mapping[str, Any],
+    judged: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the content of a training state."""
     return {
@@ -211,6 +217,7 @@ def training_state(
         "to_validate": opt.get("to_validate", False),
         "updaters": {label: updater.state_dict() for label, updater in updaters.items()},
         "best": best,
+        "judged": _plain(judged),
         "origin": origin(opt, iteration),
     }
 

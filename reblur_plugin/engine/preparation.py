@@ -54,7 +54,7 @@ def prepare(options: Options, root: Path, is_train: bool, launcher: str = "none"
         raise OptionError("datasets: expected a block test_... or val, got none")
     datasets = {name: components.build_dataset(name, block) for name, block in blocks.items()}
     if is_train:
-        opt |= _of_training(options, datasets["train"], opt["world_size"])
+        opt |= _of_training(options, datasets, opt["world_size"])
     return opt, datasets
 
 
@@ -80,10 +80,16 @@ def _as_basicsr_expects(options: Options, root: Path, is_train: bool) -> Options
     }
 
 
-def _of_training(options: Options, dataset: Any, world_size: int) -> Options:
-    """Return what the training data decide: lengths in iterations, and what checkpoints say of these data."""
+def _of_training(options: Options, datasets: Datasets, world_size: int) -> Options:
+    """Return what the data decide: lengths in iterations, what checkpoints say of them, what was validated on."""
+    dataset = datasets["train"]
     resolved = in_iterations(options, len(dataset), world_size)
     found = {"train": resolved["train"], "resolved": resolved}
+    found["validated"] = {
+        other.opt["name"]: other.fingerprint() if isinstance(other, DeblurPairDataset) else str(len(other))
+        for name, other in datasets.items()
+        if name != "train"
+    }
     if isinstance(dataset, DeblurPairDataset):
         found |= {"data_fingerprint": dataset.fingerprint(), "blur_kind": dataset.blur_kind}
     return found

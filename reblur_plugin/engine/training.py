@@ -24,6 +24,7 @@ from reblur_plugin.engine.interruption import Interrupted, Interruption, Watched
 from reblur_plugin.engine.preparation import prepare, try_all_metrics
 from reblur_plugin.engine.processes import seed_everything
 from reblur_plugin.engine.progress import Progress, Reporter
+from reblur_plugin.engine.resuming import differences
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.host import build_model, init_tb_logger, init_wandb_logger
 from reblur_plugin.models.reblur_model import ReblurModel
@@ -42,7 +43,7 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
             training for an image that can't be used (after saving), a disk that refuses, losses that aren't finite.
     """
     opt, datasets = prepare(options, root, True, launcher)
-    state, networks, skipped = checkpoints.find_state(opt, auto_resume)
+    state, networks, notes = checkpoints.find_state(opt, auto_resume)
     opt["path"] |= networks
     progress = Progress(opt, len(datasets["train"]), state)
     if progress.is_done:
@@ -52,6 +53,7 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
     model = build_model(opt)
     if state:
         model.resume_training(state)
+        notes += differences(state, opt)
     stop = Interruption(opt["world_size"])
     with closing(Batches(datasets.pop("train"), opt, progress.draws)) as batches:
         validated = list(datasets.values())
@@ -60,7 +62,7 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
         except Interrupted as interrupted:  # nothing is trained yet that could be saved
             raise interrupted.error or interrupted from None
         with experiment.opened(opt, archive=state is None) as logger:
-            for note in skipped:
+            for note in notes:
                 logger.warning(note)
             with _curves(opt) as writer, stop, logging_redirect_tqdm([logger]):
                 return Training(opt, model, batches, validated, progress, stop, logger, writer).run()

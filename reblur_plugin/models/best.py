@@ -1,8 +1,9 @@
-"""The best means of a validation set so far."""
+"""The best means of a validation set so far, and by what they are judged."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from reblur_plugin.evaluation.scores import DEBLURRED, Scores
@@ -22,3 +23,41 @@ def updated(best: dict[str, Any], scores: Scores, metrics: Metrics, current_iter
         if improves and not math.isnan(mean):
             found[metric] = {"better": better, "val": mean, "iter": current_iter}
     return found
+
+
+def judged(opt: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what makes means comparable: of each validation set its data, and the options of each metric."""
+    metrics = (opt.get("val") or {}).get("metrics") or {}
+    return {
+        name: {"data": data, "metrics": {metric: dict(options) for metric, options in metrics.items()}}
+        for name, data in (opt.get("validated") or {}).items()
+    }
+
+
+def comparable(
+    best: Mapping[str, Any], before: Mapping[str, Any], now: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the best means that those to come can be compared with, and a sentence for each that is dropped.
+
+    Args:
+        best: saved means, by data set and metric.
+        before: `judged` when they were saved; sets that it doesn't hold are kept.
+        now: `judged` of this run.
+    """
+    kept: dict[str, Any] = {}
+    notes = []
+    for name, means in best.items():
+        kept[name] = dict(means)
+        old, new = before.get(name), now.get(name)
+        for metric, mean in means.items() if old and new else ():
+            if why := _differs(old, new, metric):
+                del kept[name][metric]
+                so_far = f"{mean['val']:.4f} of iteration {mean['iter']}"
+                notes.append(f"{name}: the best {metric} so far, {so_far}, is of {why}: forgotten")
+    return kept, notes
+
+
+def _differs(old: Any, new: Any, metric: str) -> str:
+    if old["data"] != new["data"]:
+        return "other data"
+    return "" if old["metrics"].get(metric) == new["metrics"].get(metric) else "other options of the metric"

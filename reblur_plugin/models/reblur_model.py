@@ -266,7 +266,8 @@ class ReblurModel(BaseModel):
         """Write all that a resumed run needs, after the networks that belong to it; forget states beyond those kept."""
         if current_iter == -1 or self.opt["rank"] != 0:
             return
-        state = checkpoints.training_state(self.opt, epoch, current_iter, self.updaters, self.best_metric_results)
+        known = self.best_metric_results, best.judged(self.opt)
+        state = checkpoints.training_state(self.opt, epoch, current_iter, self.updaters, *known)
         states = Path(self.opt["path"]["training_states"])
         checkpoints.save(state, states / f"{current_iter}.state")
         checkpoints.forget(states, Path(self.opt["path"]["models"]), self.opt.get("logger", {}).get("keep_checkpoints"))
@@ -286,8 +287,12 @@ class ReblurModel(BaseModel):
         self.iteration = resume_state["iter"]
         for label, updater in self.updaters.items():
             for key, (own, old) in updater.load_state_dict(saved[label]).items():
+                anew = ", and it begins with new ones" if key == "moments" else ""
                 get_root_logger().warning(
-                    f"optim_{label}: {key}: {own} in the options, {old} in the saved state; the options hold"
+                    f"optim_{label}: {key}: {own} in the options, {old} in the saved state; the options hold{anew}"
                 )
             updater.lr = self.rates[label](self.iteration)
-        self.best_metric_results = resume_state["best"]
+        before, now = resume_state.get("judged") or {}, best.judged(self.opt)
+        self.best_metric_results, notes = best.comparable(resume_state["best"], before, now)
+        for note in notes:
+            get_root_logger().warning(note)

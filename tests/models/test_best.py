@@ -12,6 +12,7 @@ import torch
 from reblur_plugin.evaluation.request import Request
 from reblur_plugin.evaluation.scores import Scores, TraceRow
 from reblur_plugin.models import reblur_model
+from reblur_plugin.models.best import comparable
 from reblur_plugin.models.reblur_model import ReblurModel
 
 
@@ -160,3 +161,27 @@ class TestFiles:
         assert shown.stem("SEQ/1") == tmp_path / "pictures" / "SEQ" / "1" / "1_0"
         assert hidden.stem is None
         assert isinstance(own_net, torch.nn.Identity)
+
+
+class TestComparable:
+    BEST = {"first": {"psnr": {"better": "higher", "val": 30.0, "iter": 4}}}  # noqa: RUF012
+    BEFORE = {"first": {"data": "1234", "metrics": {"psnr": {"crop_border": 0}}}}  # noqa: RUF012
+
+    def test_a_best_of_the_same_data_and_options_stays(self) -> None:
+        assert comparable(self.BEST, self.BEFORE, self.BEFORE) == (self.BEST, [])
+
+    def test_a_best_of_other_data_is_forgotten_and_told(self) -> None:
+        now = {"first": {**self.BEFORE["first"], "data": "5678"}}
+        told = "first: the best psnr so far, 30.0000 of iteration 4, is of other data: forgotten"
+        assert comparable(self.BEST, self.BEFORE, now) == ({"first": {}}, [told])
+
+    def test_a_best_by_other_options_of_its_metric_is_forgotten(self) -> None:
+        now = {"first": {**self.BEFORE["first"], "metrics": {"psnr": {"crop_border": 2}, "ssim": {}}}}
+        kept, (note,) = comparable(self.BEST, self.BEFORE, now)
+        assert (kept, "other options of the metric" in note) == ({"first": {}}, True)
+
+    def test_the_best_of_a_set_that_isnt_validated_now_stays(self) -> None:
+        assert comparable(self.BEST, self.BEFORE, {}) == (self.BEST, [])
+
+    def test_states_that_dont_tell_by_what_they_judged_keep_their_best(self) -> None:
+        assert comparable(self.BEST, {}, self.BEFORE) == (self.BEST, [])

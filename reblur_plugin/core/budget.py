@@ -120,7 +120,7 @@ class Costs:
         self._require(in_use(self._like.device) + self._pass_bytes * STRIP, size, "more than")
         if self.seam > VISIBLE:
             names = " or ".join(type(network).__name__ for network in self._networks)
-            why = f", and {names} sees the whole image: tiles would change it by {self.seam * 255:.1f} grey levels"
+            why = f", and {names} can't be computed in tiles: they would change it by {self.seam * 255:.1f} grey levels"
             self._require(min(plan.memory for plan in wholes), size, why=why)
         tilings = _tilings(height, width, self.halo)
         tried = [demand.planned(cost, tiling) for cost in (plain, self.checkpointed) for tiling in tilings]
@@ -181,7 +181,7 @@ class Costs:
         """Return bytes a pixel of a pass of both networks that remembers nothing."""
         with self._chain() as chain, torch.no_grad(), _LiveBytes(self._shapes) as live:
             chain(self._noise(_COUNTED))
-        return live.activations / _COUNTED**2
+        return self._peak(live)
 
     @contextmanager
     def _chain(self) -> Iterator[Callable[[Tensor], Tensor]]:
@@ -217,6 +217,10 @@ class Costs:
             if plan == Plan():
                 raise
             return float("inf")
+        return self._peak(live)
+
+    def _peak(self, live: _LiveBytes) -> float:
+        """Return the bytes a pixel of what was counted on a crop."""
         scratch = _SCRATCH_CHANNELS_LAST if self._config.channels_last else _SCRATCH
         return (live.activations + scratch * live.widest) / _COUNTED**2
 

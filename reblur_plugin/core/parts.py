@@ -19,11 +19,12 @@ from torch.utils.checkpoint import checkpoint
 
 from reblur_plugin.errors import ReblurError
 
-ALIGN = 16  # tiles begin at multiples of it, where strided networks have the same phase as on the whole image
+ALIGN = 16  # tiles begin at multiples of it: networks with strides that divide it have the phase of the whole image
 FEATHER = 8  # pixels on each side of a border between tiles in which their images are blended
 REACH = 160  # the largest halo that is looked for
 _ACROSS = 4 * ALIGN  # pixels across the strips on which networks are measured
-STRIP = _ACROSS * 2 * (REACH + 5 * ALIGN)  # pixels of the largest one
+_LONGEST = 2 * (REACH + 6 * ALIGN)
+STRIP = _ACROSS * _LONGEST  # pixels of the largest one
 VISIBLE = 0.5 / 255  # what tiles may change at most: less than rounding to 8 bits does
 _UNCHANGED = 1e-5  # of the unit range: what surroundings may change and count as out of reach; an 8-bit step is 4e-3
 
@@ -183,19 +184,27 @@ def seam(chain: Callable[[Tensor], Tensor], channels: int, like: Tensor, halo: i
     """Return how much two tiles with that halo differ from the whole image at most, as a part of the unit range.
 
     It is 0 but for rounding where the networks see no farther than the halo. Of networks that look at the whole image
-    (global pooling, statistics or attention over all pixels, patches that are parts of the image) it isn't. Measured on
-    noise that brightens from one tile to the other, along and across; arguments as for `halo`.
+    (global pooling, statistics or attention over all pixels, patches that are parts of the image), that see farther
+    than tiles have halo or that have strides beyond `ALIGN` it isn't. Measured on noise that brightens from one tile to
+    the other, along and across, on a short strip (means differ most) and a long one (512 pixels: how far is seen);
+    arguments as for `halo`.
     """
-    length = 2 * (halo + 4 * ALIGN)
-    image = (0.8 * torch.linspace(0, 1, length) + 0.2 * _noise(channels, length)).to(like)
-    tiles = cut(_ACROSS, length, Tiling(1, 2, halo))
-    found = 0.0
-    for along in (chain, _across(chain)):
-        mosaic = Mosaic(tiles)
-        for tile in tiles:
-            mosaic.put(tile, along(tile.crop(image)))
-        found = max(found, float((mosaic.image() - along(image)).abs().max()))
-    return found
+    short = 2 * (halo + 5 * ALIGN)  # the second tile begins at an odd multiple of ALIGN
+    strips = [_brightening(channels, length).to(like) for length in {short, max(short, _LONGEST)}]
+    return max(_change(along, strip, halo) for along in (chain, _across(chain)) for strip in strips)
+
+
+def _brightening(channels: int, length: int) -> Tensor:
+    return 0.8 * torch.linspace(0, 1, length) + 0.2 * _noise(channels, length)
+
+
+def _change(chain: Callable[[Tensor], Tensor], image: Tensor, halo: int) -> float:
+    """Return the largest difference between two tiles and the whole of a strip."""
+    tiles = cut(image.shape[-2], image.shape[-1], Tiling(1, 2, halo))
+    mosaic = Mosaic(tiles)
+    for tile in tiles:
+        mosaic.put(tile, chain(tile.crop(image)))
+    return float((mosaic.image() - chain(image)).abs().max())
 
 
 def _across(chain: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -135,12 +135,12 @@ class TestNetworksThatSeeTheWholeImage:
     @pytest.mark.parametrize("networks", [(Everywhere(), nn.Identity()), (nn.Identity(), Everywhere())])
     def test_are_not_computed_in_tiles(self, networks: tuple[nn.Module, nn.Module]) -> None:
         assert self.costs(*networks).plan(1024, 1024, 570 * MIB).tiling is None
-        # The strip brightens by .8. With 32 pixels of halo it is 2 (32 + 64) long, of which a tile sees 128: its mean
-        # is .8 (1/2 - 64/192) = .133 off, 34 grey levels
+        # The longer strip brightens by .8 along 512 pixels, of which a tile with 32 pixels of halo sees 288: its mean
+        # is .8 (1/2 - 144/512) = .175 off, 45 grey levels
         names = " or ".join(type(network).__name__ for network in networks)
         message = (
             r"^max_memory: expected at least 0\.56 GiB for 1024x1024 pixels with these networks, got 0\.55 GiB, and "
-            rf"{names} sees the whole image: tiles would change it by 3[34]\.\d grey levels; give more, or a smaller "
+            rf"{names} can't be computed in tiles: they would change it by 4[456]\.\d grey levels; give more, or a "
         )
         with pytest.raises(AdaptError, match=message):
             self.costs(*networks).plan(1024, 1024, 560 * MIB)

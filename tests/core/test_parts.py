@@ -178,8 +178,9 @@ class TestSeam:
         assert seam(chain, 3, self.LIKE, 48) > VISIBLE
 
     def test_is_the_difference_of_the_means(self) -> None:
-        # A strip of 2 (48 + 64) = 224 pixels that brightens by .8; a tile sees 112 + 48 = 160: .8 (1/2 - 80/224) = .114
-        assert seam(Everywhere(), 3, self.LIKE, 48) == pytest.approx(0.8 * (0.5 - 80 / 224), abs=2e-3)
+        # Strips of 2 (48 + 80) = 256 and 512 pixels that brighten by .8. Of the longer a tile sees 256 + 48 = 304:
+        # .8 (1/2 - 152/512) = .1625; of the shorter 128 + 48 = 176: .8 (1/2 - 88/256) = .125
+        assert seam(Everywhere(), 3, self.LIKE, 48) == pytest.approx(0.8 * (0.5 - 152 / 512), abs=2e-3)
 
     @pytest.mark.parametrize("name", NETWORKS)
     def test_is_none_where_the_halo_holds_all_that_a_network_sees(self, name: str) -> None:
@@ -192,6 +193,21 @@ class TestSeam:
 
     def test_is_seen_where_the_halo_is_too_small(self) -> None:
         assert seam(looking(40), 1, torch.zeros(1), 16) > VISIBLE
+
+    @pytest.mark.parametrize("far", [200, 500])
+    def test_is_seen_where_a_network_looks_beyond_the_largest_halo(self, far: int) -> None:
+        network = looking(far)
+        assert seam(network, 1, torch.zeros(1), halo(network, 1, torch.zeros(1))) > VISIBLE
+
+    @pytest.mark.parametrize("stride", [32, 64])
+    def test_is_seen_where_strides_are_larger_than_the_grid_of_tiles(self, stride: int) -> None:
+        def blocks(x: Tensor) -> Tensor:
+            height, width = x.shape[-2:]
+            padded = nn.functional.pad(x, (0, -width % stride, 0, -height % stride), mode="replicate")
+            means = nn.functional.avg_pool2d(padded, stride).repeat_interleave(stride, 2).repeat_interleave(stride, 3)
+            return x + 0.5 * (x - means[..., :height, :width])
+
+        assert seam(blocks, 3, self.LIKE, halo(blocks, 3, self.LIKE)) > VISIBLE
 
     def test_is_seen_in_either_direction(self) -> None:
         for dim in (2, 3):

@@ -11,7 +11,7 @@ The format, described here alone. All files are PyTorch's own and hold tensors a
   `draws` (images drawn so far), `to_validate`, `updaters` (by label: `type`, `optimizer`, `scaler`, `skipped`), `best`
   (metrics so far, by data set), `judged` (by what: the set's data and each metric's options), `origin`.
 
-Files of others are read too: BasicSR's (`params`) and bare state dicts; they have no origin.
+Files of others are read too (wrappings.py); they have no origin.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from __future__ import annotations
 import pickle
 import struct
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from reblur_plugin.core.boundary import bare, choose_output
-from reblur_plugin.core.updater import Updater
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.files import FileError, whole_file
-from reblur_plugin.options.reading import OptionError, Options
 from reblur_plugin.version import __version__
+from reblur_plugin.wrappings import entries, weights_in, without_prefixes
 
 # What torch.load meets in damaged files, by format and place of the damage.
 _DAMAGED: tuple[type[Exception], ...] = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError)
 _DAMAGED += (AttributeError, AssertionError, struct.error)
-_STATE = {"iter", "draws", "to_validate", "updaters", "best"}  # keys that a training goes on by
 _TOLD: tuple[str, ...] = ("name", "model_type", "manual_seed", "datasets", "train", "val", "deblurred_output")
 _TOLD += ("network_g", "network_r", "network_d")
 
@@ -64,7 +64,8 @@ def load(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; check the path")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with _numbers_of_numpy():
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: expected tensors and plain values only, got a file that holds other objects or none; "
@@ -77,33 +78,39 @@ def load(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def _numbers_of_numpy() -> AbstractContextManager[Any]:
+    """Allow NumPy's numbers, such as a metric beside the weights, where PyTorch (2.6 on) can be told to.
+
+    A number is made of its type and its bytes. Types that hold objects or fields can't be read: they aren't allowed.
+    """
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+        return nullcontext()
+    scalar: Any = np.float64().__reduce__()[0]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # NumPy before 2, and since
+    kinds = [type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"]
+    return torch.serialization.safe_globals([*[(scalar, name) for name in names], np.dtype, *kinds])
+
+
 def state_dict(path: str | Path, key: str | None = None) -> dict[str, Tensor]:
-    """Return a network's weights from a checkpoint of BasicSR (`{"params": ...}`) or a bare state dict.
+    """Return a network's weights by the checkpoint's names.
 
     Args:
-        path: the checkpoint.
-        key: "params" or "params_ema"; None takes "params_ema" where the file has it, then "params".
+        path: a checkpoint of BasicSR (`{"params": ...}`), a bare state dict, or one under a usual entry.
+        key: the entry that holds them; None finds it (`wrappings.weights_in`).
 
     Raises:
-        CheckpointError: if the file has no such entry.
+        CheckpointError: if the file has no such entry, or doesn't show which one holds them.
     """
     content = load(path)
-    entries = [name for name, value in content.items() if isinstance(value, dict)]
-    if key is None:
-        key = next((name for name in ("params_ema", "params") if name in content), None)
-        weights = content if key is None else content[key]
-    elif key in content:
-        weights = content[key]
-    else:
-        raise CheckpointError(f"{path}: expected the entry {key!r}, found {', '.join(entries) or 'bare weights'}")
-    if not _is_weights(weights):
-        raise CheckpointError(f"{path}: expected the weights of one network, found {', '.join(entries) or 'none'}")
-    return {name.removeprefix("module."): value for name, value in weights.items()}  # "module." is DataParallel's
-
-
-def _is_weights(value: Any) -> bool:
-    items = value.items() if isinstance(value, dict) else ()
-    return bool(items) and all(isinstance(name, str) and isinstance(item, Tensor) for name, item in items)
+    blocks = ", ".join(str(name) for name, value in content.items() if isinstance(value, dict))
+    if key is not None and key not in content:
+        raise CheckpointError(f"{path}: expected the entry {key!r}, found {blocks or 'bare weights'}")
+    weights = weights_in(content if key is None else content[key])
+    if weights is None:
+        named = entries(content)
+        remedy = f"; name its entry by param_key_g or param_key_r under path, such as {named[0]}" if named else ""
+        raise CheckpointError(f"{path}: expected the weights of one network, found {blocks or 'none'}{remedy}")
+    return weights
 
 
 def load_weights(network: nn.Module, path: str | Path, key: str | None = None, strict: bool = True) -> None:
@@ -116,8 +123,9 @@ def load_weights(network: nn.Module, path: str | Path, key: str | None = None, s
 
 
 def fit(network: nn.Module, weights: dict[str, Tensor], source: str | Path, strict: bool = True) -> None:
-    """Put weights into `network`; errors as for `load_weights`, naming `source`."""
+    """Put weights into `network`, without the usual prefixes; errors as for `load_weights`, naming `source`."""
     own = network.state_dict()
+    weights = without_prefixes(weights, own)
     missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
     shapes = [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
     problems = [f"{len(shapes)} of other shape (such as {_shapes(min(shapes), own, weights)})"] if shapes else []
@@ -179,7 +187,7 @@ def origin(opt: Mapping[str, Any], iteration: int) -> dict[str, Any]:
     """
     resolved = opt.get("resolved") or {key: opt[key] for key in _TOLD if key in opt}
     return {
-        "options": _plain(resolved),
+        "options": plain(resolved),
         "versions": {"reblur_plugin": __version__, "torch": str(torch.__version__)},
         "seed": opt.get("manual_seed"),
         "data": opt.get("data_fingerprint"),
@@ -201,100 +209,12 @@ def options(path: str | Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def training_state(
-    opt: Mapping[str, Any],
-    epoch: int,
-    iteration: int,
-    updaters: Mapping[str, Updater],
-    best: Mapping[str, Any],
-    judged: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return the content of a training state."""
-    return {
-        "epoch": epoch,
-        "iter": iteration,
-        "draws": opt.get("draws", 0),
-        "to_validate": opt.get("to_validate", False),
-        "updaters": {label: updater.state_dict() for label, updater in updaters.items()},
-        "best": best,
-        "judged": _plain(judged),
-        "origin": origin(opt, iteration),
-    }
-
-
-class Found(NamedTuple):
-    """A training state to go on from, if any; keys of `path` that load its networks; what was skipped."""
-
-    state: dict[str, Any] | None
-    path: dict[str, str]
-    notes: list[str]
-
-
-def find_state(opt: Options, auto_resume: bool) -> Found:
-    """Return the training state to go on from: with `auto_resume` the experiment's newest whole one, if it has any.
-
-    Otherwise it is `path: resume_state`, if that is given.
-
-    Raises:
-        ReblurError: if `resume_state` can't be used, or a state is beyond `total_iter`.
-    """
-    notes: list[str] = []
-    if auto_resume:
-        states = Path(opt["path"]["training_states"]).glob("*.state")
-        numbered = [state for state in states if state.stem.isdigit()]
-        for path in sorted(numbered, key=lambda state: int(state.stem), reverse=True):
-            try:
-                return Found(*_whole_state(opt, path), notes)
-            except CheckpointError as error:
-                notes.append(f"skipped {path.name}: {error}")
-    if opt["path"].get("resume_state"):
-        return Found(*_whole_state(opt, Path(opt["path"]["resume_state"]).expanduser()), notes)
-    return Found(None, {}, notes)
-
-
-def _whole_state(opt: Options, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return a training state whose networks are all there and whole, and where they are.
-
-    Raises:
-        CheckpointError: if one of its files isn't.
-        OptionError: if it is beyond the end of the training.
-    """
-    state = load(path)
-    missing = _STATE - state.keys()
-    if missing:
-        raise CheckpointError(f"{path}: expected a training state of ours, but {min(missing)} is missing")
-    if state["iter"] > opt["train"]["total_iter"]:
-        raise OptionError(
-            f"train: total_iter: expected at least the {state['iter']} iterations that {path} has been trained for, "
-            f"got {opt['train']['total_iter']}; raise it, or train anew under another name"
-        )
-    frozen = ("g",) if opt["train"].get("freeze_deblur_net") else ()
-    networks: dict[str, str] = {}
-    for label in ("g", "r", "d"):
-        if opt.get(f"network_{label}") and label not in frozen:
-            file = path.resolve().parent.parent / "models" / f"net_{label}_{state['iter']}.pth"
-            state_dict(file, "params")
-            networks |= {f"pretrain_network_{label}": str(file), f"param_key_{label}": "params"}
-    return state, networks
-
-
-def forget(states: Path, models: Path, keep: int | None) -> None:
-    """Delete all but the newest `keep` (None: all) training states and the networks that belong to the others."""
-    if not keep:
-        return
-    numbers = sorted(int(path.stem) for path in states.glob("*.state") if path.stem.isdigit())
-    for number in numbers[:-keep]:
-        (states / f"{number}.state").unlink()  # the state first: without it nobody looks for the networks
-        for path in models.glob(f"net_?_{number}.pth"):
-            path.unlink()
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` as what loads without running code."""
+def plain(value: Any) -> Any:
+    """Return `value` as what loads without running code: text, numbers, lists and dictionaries of them."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 

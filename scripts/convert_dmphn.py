@@ -25,15 +25,12 @@ def main() -> int:
     from reblur_plugin import checkpoints
     from reblur_plugin.archs.dmphn_arch import DHN, DMPHN
 
-    weights = {}
-    for part in (f"{kind}_lv{level}" for level in (1, 2, 3, 4) for kind in ("encoder", "decoder")):
-        found = checkpoints.state_dict(arguments.folder / f"{part}.pkl")
-        weights |= {f"{part}.{name}": value for name, value in found.items()}
     network = {"DMPHN": DMPHN, "DHN": DHN}[arguments.network]()
-    checkpoints.fit(network, weights, arguments.folder)
+    for part in (f"{kind}_lv{level}" for level in (1, 2, 3, 4) for kind in ("encoder", "decoder")):
+        checkpoints.load_weights(network.get_submodule(part), arguments.folder / f"{part}.pkl")
     origin = {"options": {"network_g": {"type": arguments.network}}}
     checkpoints.save_network({"params": network}, origin, arguments.out)
-    sys.stdout.write(f"{arguments.out}: {len(weights)} tensors for DHN and DMPHN with upsample: deconv\n")
+    sys.stdout.write(f"{arguments.out}: {len(network.state_dict())} tensors for DHN and DMPHN with upsample: deconv\n")
     return 0
 
 

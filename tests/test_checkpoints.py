@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ import reblur_plugin
 from reblur_plugin import checkpoints
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
-from reblur_plugin.checkpoints import CheckpointError, forget, load, load_weights, origin, save, state_dict
+from reblur_plugin.checkpoints import CheckpointError, load, load_weights, origin, save, state_dict
 from reblur_plugin.files import FileError
 from reblur_plugin.host import build_model
 
@@ -200,6 +201,29 @@ class TestLoad:
             load(path)
 
 
+class TestNumpysNumbers:
+    """Metrics are often stored as NumPy's numbers, beside the weights."""
+
+    @pytest.mark.parametrize("number", [np.float64(31.2), np.float32(0.5), np.int64(3), np.bool_(True)], ids=type)
+    def test_are_read(self, path: Path, number: Any) -> None:
+        torch.save({"params": weights(), "best": number}, path)
+        assert load(path)["best"] == number
+
+    def test_are_read_as_numpy_before_version_2_wrote_them(self, path: Path) -> None:
+        torch.save({"params": weights(), "best": np.float64(31.2)}, path, _use_new_zipfile_serialization=False)
+        path.write_bytes(path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+        assert load(path)["best"] == 31.2
+
+    @pytest.mark.parametrize(
+        "value", [np.zeros(1, [("a", "O")])[0], np.zeros(1, "V8")[0], np.array([object], "O"), np.ones(2)]
+    )
+    def test_of_other_kinds_are_refused(self, path: Path, value: Any) -> None:
+        # a number of fields may hold what is taken for an object's address
+        torch.save({"params": weights(), "best": value}, path)
+        with pytest.raises(CheckpointError, match=rf"^{path}: expected tensors and plain values only"):
+            load(path)
+
+
 class TestStateDict:
     @pytest.mark.parametrize(
         ("content", "key", "value"),
@@ -209,11 +233,10 @@ class TestStateDict:
             ({"params": weights(1), "params_ema": weights(2)}, "params", 1),
             ({"params": weights(1), "params_ema": weights(2)}, "params_ema", 2),
             (weights(3), None, 3),
-            ({f"module.{name}": value for name, value in weights(4).items()}, None, 4),
-            ({"params": {f"module.{name}": value for name, value in weights(5).items()}}, "params", 5),
-            ({"params": weights(6), "iter": 3}, None, 6),
+            ({"params": weights(4), "iter": 3}, None, 4),
+            ({"state_dict": {"params": weights(5)}}, "state_dict", 5),
         ],
-        ids=["params", "ema first", "params asked", "ema asked", "bare", "bare parallel", "parallel", "beside others"],
+        ids=["params", "ema first", "params asked", "ema asked", "bare", "beside others", "nested"],
     )
     def test_the_weights_of_one_network_are_found(
         self, path: Path, content: dict[str, Any], key: str | None, value: float
@@ -242,6 +265,10 @@ class TestStateDict:
         ("content", "found"),
         [
             ({"optimizers": {"a": 1}, "schedulers": {}, "iter": 3}, "optimizers, schedulers"),
+            (
+                {"netG": weights(), "netD": weights()},
+                "netG, netD; name its entry by param_key_g or param_key_r under path, such as netG",
+            ),
             ({"params": {}}, "params"),
             ({"params": {"a": 1}}, "params"),
             ({}, "none"),
@@ -297,6 +324,26 @@ class TestLoadWeights:
             load_weights(network, path)
         assert torch.equal(network.weight, before)
 
+    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "net_g.", "module._orig_mod.", "model.net_g."])
+    def test_prefixes_of_wrappers_are_taken_off(self, path: Path, network: nn.Linear, prefix: str) -> None:
+        torch.save({"state_dict": {f"{prefix}{name}": value for name, value in weights(2).items()}}, path)
+        load_weights(network, path)
+        assert torch.equal(network.weight, torch.full((3, 2), 2.0))
+
+    @pytest.mark.parametrize("wrapped", [False, True])
+    def test_a_networks_own_names_may_begin_so(self, path: Path, wrapped: bool) -> None:
+        network = nn.Module()
+        network.add_module("module", nn.Linear(2, 3))
+        prefix = "module.module." if wrapped else "module."
+        torch.save({"params": {f"{prefix}{name}": value for name, value in weights(2).items()}}, path)
+        load_weights(network, path)
+        assert torch.equal(network.module.weight, torch.full((3, 2), 2.0))
+
+    def test_a_prefix_that_some_names_lack_stays(self, path: Path, network: nn.Linear) -> None:
+        torch.save({"module.weight": torch.ones(3, 2), "bias": torch.ones(3)}, path)
+        with pytest.raises(CheckpointError, match=r"1 missing \(such as weight\), 1 unknown"):
+            load_weights(network, path)
+
     def test_without_strictness_what_fits_is_taken(self, path: Path, network: nn.Linear) -> None:
         bias = network.bias.detach().clone()
         torch.save({"weight": torch.full((3, 2), 5.0), "extra": torch.ones(1)}, path)
@@ -315,41 +362,6 @@ class TestLoadWeights:
         torch.save({"conv.weight": torch.ones(1)}, path)
         with pytest.raises(CheckpointError, match=rf"^{path}: doesn't fit Linear"):
             load_weights(network, path, strict=False)
-
-
-class TestForget:
-    @pytest.fixture
-    def folders(self, tmp_path: Path) -> tuple[Path, Path]:
-        states, models = tmp_path / "training_states", tmp_path / "models"
-        states.mkdir()
-        models.mkdir()
-        for number in (5, 10, 100):
-            (states / f"{number}.state").touch()
-            for label in ("g", "r"):
-                (models / f"net_{label}_{number}.pth").touch()
-        for name in ("net_g_latest.pth", "net_g_best.pth", "net_g_15.pth", "other_5.pth"):
-            (models / name).touch()
-        for name in ("mine.state", "copy5.state"):
-            (states / name).touch()
-        return states, models
-
-    @pytest.mark.parametrize(("keep", "kept"), [(1, {100}), (2, {10, 100}), (3, {5, 10, 100}), (9, {5, 10, 100})])
-    def test_the_newest_states_stay_with_their_networks(
-        self, folders: tuple[Path, Path], keep: int, kept: set[int]
-    ) -> None:
-        states, models = folders
-        forget(states, models, keep)
-        others = {"net_g_latest.pth", "net_g_best.pth", "net_g_15.pth", "other_5.pth"}
-        assert {path.name for path in states.iterdir()} == {"mine.state", "copy5.state"} | {
-            f"{number}.state" for number in kept
-        }
-        assert {path.name for path in models.iterdir()} == others | {
-            f"net_{label}_{number}.pth" for label in ("g", "r") for number in kept
-        }
-
-    def test_before_the_first_state_there_is_nothing_to_forget(self, tmp_path: Path) -> None:
-        forget(tmp_path / "none", tmp_path, 1)
-        assert list(tmp_path.iterdir()) == []
 
 
 class TestOrigin:

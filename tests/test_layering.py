@@ -16,7 +16,8 @@ COMMANDS = ("__main__", "check", "cli", "data.__main__", "deblur", "reblurabilit
 RINGS = (
     ("errors", "files", "version"),
     ("core",),  # plain PyTorch
-    ("archs", "checkpoints", "data", "host", "losses", "metrics", "options"),  # BasicSR and files
+    # BasicSR and files
+    ("archs", "checkpoints", "data", "host", "losses", "metrics", "options", "training_states", "wrappings"),
     ("evaluation",),
     ("models",),
     ("registration",),

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from reblur_plugin import checkpoints
+from reblur_plugin import training_states
 from reblur_plugin.engine import experiment
 from reblur_plugin.engine.batches import Batches
 from reblur_plugin.engine.interruption import Interrupted, Interruption, WatchedImages
@@ -43,7 +43,7 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
             training for an image that can't be used (after saving), a disk that refuses, losses that aren't finite.
     """
     opt, datasets = prepare(options, root, True, launcher)
-    state, networks, notes = checkpoints.find_state(opt, auto_resume)
+    state, networks, notes = training_states.find(opt, auto_resume)
     opt["path"] |= networks
     progress = Progress(opt, len(datasets["train"]), state)
     if progress.is_done:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reblur_plugin import checkpoints
+from reblur_plugin import checkpoints, training_states
 from reblur_plugin.core.adapt import Adaptation, AdaptConfig, Adapter
 from reblur_plugin.core.boundary import bare, evaluated
 from reblur_plugin.core.device import as_written
@@ -267,10 +267,12 @@ class ReblurModel(BaseModel):
         if current_iter == -1 or self.opt["rank"] != 0:
             return
         known = self.best_metric_results, best.judged(self.opt)
-        state = checkpoints.training_state(self.opt, epoch, current_iter, self.updaters, *known)
+        state = training_states.content(self.opt, epoch, current_iter, self.updaters, *known)
         states = Path(self.opt["path"]["training_states"])
         checkpoints.save(state, states / f"{current_iter}.state")
-        checkpoints.forget(states, Path(self.opt["path"]["models"]), self.opt.get("logger", {}).get("keep_checkpoints"))
+        training_states.forget(
+            states, Path(self.opt["path"]["models"]), self.opt.get("logger", {}).get("keep_checkpoints")
+        )
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Take up a training state; where the options differ from it they hold, and the log says so.

@@ -89,7 +89,7 @@ def test_files_that_do_not_fit_are_one_sentence(
 ) -> None:
     torch.save({"weight": torch.ones(1)}, official / "decoder_lv4.pkl")
     assert convert(official, tmp_path / "out.pth") == 1
-    assert capsys.readouterr().err.startswith(f"error: {official}: doesn't fit DMPHN with ")
+    assert capsys.readouterr().err.startswith(f"error: {official}/decoder_lv4.pkl: doesn't fit ")
     assert not (tmp_path / "out.pth").exists()
 
 

@@ -24,7 +24,7 @@ import yaml
 from torch import Tensor, nn
 
 import reblur_plugin
-from reblur_plugin import checkpoints, cli, test, train
+from reblur_plugin import checkpoints, cli, test, train, training_states
 from reblur_plugin.data.pair_dataset import DrawSampler
 from reblur_plugin.engine import testing, training
 from reblur_plugin.engine.batches import Batches
@@ -116,7 +116,7 @@ class TestSilentWrongResults:
 
     def test_a_resumed_run_has_the_weights_of_both_networks(self, trained: Path, tiny_options: Options) -> None:
         opt, _ = prepare(tiny_options, trained.parents[1], is_train=True)
-        opt["path"] |= checkpoints.find_state(opt, auto_resume=True).path
+        opt["path"] |= training_states.find(opt, auto_resume=True).path
         model = ReblurModel(opt)
         for label, network in (("g", model.net_g), ("r", model.net_r)):
             saved = checkpoints.state_dict(trained / "models" / f"net_{label}_2.pth")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,10 @@ def parser(program: str, description: str, example: str) -> argparse.ArgumentPar
     )
     arguments.add_argument("-opt", "--opt", type=Path, required=True, metavar="FILE", help="option file (YAML)")
     arguments.add_argument(
-        "--launcher", choices=("none", "pytorch", "slurm"), default="none", help="pytorch: by torchrun, slurm: by srun"
+        "--launcher",
+        choices=("none", "pytorch", "slurm"),
+        default=_launcher()[0],
+        help="what started this process: pytorch is torchrun, slurm is srun; by default what the environment tells",
     )
     arguments.add_argument(
         "--force_yml", nargs="+", default=[], metavar="KEY=VALUE", help="change options: train:total_iter=1000"
@@ -27,6 +31,26 @@ def parser(program: str, description: str, example: str) -> argparse.ArgumentPar
     add_import(arguments, "import your own modules, whose classes register themselves with BasicSR")
     arguments.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # set by old launchers
     return arguments
+
+
+def _launcher() -> tuple[str, str]:
+    """Return what started this process among several, and how many they are, by the launchers' own variables."""
+    for name, number, count in (("pytorch", "RANK", "WORLD_SIZE"), ("slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
+        if number in os.environ and os.environ.get(count, "1") != "1":
+            return name, os.environ[count]
+    return "none", "1"
+
+
+def alone(program: str) -> None:
+    """Refuse to run in one of several processes: each would do all of it.
+
+    Raises:
+        ReblurError: in this case.
+    """
+    launcher, count = _launcher()
+    if launcher != "none":
+        started = {"pytorch": "torchrun", "slurm": "srun"}[launcher]
+        raise ReblurError(f"{program}: expected one process, got {count} of {started}; start it without {started}")
 
 
 def add_import(arguments: argparse.ArgumentParser, does: str) -> None:

@@ -13,6 +13,7 @@ from reblur_plugin import cli, host
 def main() -> int:
     """Deblur as the command line says; 0: all done, 1: some failed (and were named)."""
     arguments = _parser().parse_args()
+    cli.alone("deblur")
 
     from reblur_plugin.photographs.jobs import find_jobs
 

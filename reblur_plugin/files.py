@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 from reblur_plugin.errors import ReblurError
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # on Windows nothing is locked
+    fcntl = None
+_LONG = 200  # bytes of a name, beyond which the file's system may not take more of them
 
 
 class FileError(ReblurError):
@@ -30,7 +40,8 @@ def whole_file(path: Path, remedy: str = "", named: Path | None = None) -> Itera
     Raises:
         FileError: if the disk refuses.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _forget_the_dead(path.parent)
+    partial = path.with_name(_partial_name(path.name))
     with writing(named or path, remedy):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +69,87 @@ def writing(path: Path, remedy: str = "") -> Iterator[None]:
         raise FileError(f"{path}: can't be written ({reason})" + (f"; {remedy}" if remedy else "")) from error
 
 
+def _partial_name(name: str) -> str:
+    """Return the hidden name under which this process writes a file: it tells of the machine and the process."""
+    size = os.fsencode(name)
+    short = name if len(size) <= _LONG else f"{name[:40]}-{zlib.crc32(size):08x}"
+    return f".{short}.{_machine()}.{os.getpid()}.part"
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+@cache
+def _forget_the_dead(folder: Path) -> None:
+    """Delete what processes of this machine have left in a folder when they were killed; looked for once."""
+    for partial in folder.glob(f".*.{_machine()}.*.part"):
+        process = partial.suffixes[-2][1:]
+        if process.isdigit() and not _is_alive(int(process)):
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":  # a look at a process would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
 def remove_parts(folder: Path) -> None:
-    """Delete what writers that were killed have left in a folder and below; nobody else may be writing there."""
+    """Delete what writers that were killed have left in a folder and below; others must be kept from it (`locked`)."""
     for partial in folder.rglob(".*.part"):
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Windows keeps what is being written
+            partial.unlink()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for the same from `folder` until the block ends, or this process does.
+
+    The lock is a hidden file beside the folder, which holds where POSIX locks do: among machines, too, that share a
+    disk by NFS. Where it can't be had (Windows, a disk without locks), nothing is kept.
+
+    Raises:
+        FileError: if another process has it.
+    """
+    path = folder.with_name(f".{folder.name}.lock")
+    file = _lock(path, folder) if fcntl else None
+    try:
+        yield
+    finally:
+        if file:
+            with contextlib.suppress(OSError):
+                path.unlink()  # before others can have it
+            file.close()
+
+
+def _lock(path: Path, folder: Path) -> IO[str] | None:
+    """Return the locked file; None, if the disk has no locks."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            file = path.open("a+", encoding="utf-8")
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    file.truncate(0)
+                    file.write(f"process {os.getpid()} of {socket.gethostname()}")
+                    file.flush()
+                    return file
+            except FileNotFoundError:  # whoever had it has just ended
+                pass
+            except (BlockingIOError, PermissionError) as error:
+                file.seek(0)
+                raise FileError(
+                    f"{folder}: expected no other run to write there, got {file.read() or 'one'}; "
+                    "wait for its end, or take another name"
+                ) from error
+            file.close()
+    return None

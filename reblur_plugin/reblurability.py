@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace a ranking that is there already")
     cli.add_import(parser, "your own networks")
     arguments = parser.parse_args()
+    cli.alone("reblurability")
     if (arguments.kernel or arguments.blurry) and arguments.out is None:
         parser.error("--kernel and --blurry show something in the pictures; give -o as well")
     host.import_modules(arguments.modules)

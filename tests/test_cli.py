@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ import torch
 import yaml
 from PIL import Image
 
-from reblur_plugin import cli, host, test, train
+from reblur_plugin import cli, deblur, host, reblurability, test, train
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
+from reblur_plugin.data import __main__ as data
+from reblur_plugin.engine import testing, training
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.options.reading import Options
 
@@ -295,6 +298,61 @@ class TestErrors:
         monkeypatch.delenv("RANK", raising=False)
         sentence = error_of(program, "--launcher", "pytorch")
         assert sentence.startswith("--launcher pytorch: expected to be started by torchrun; use torchrun -m")
+
+    @pytest.mark.parametrize(
+        ("launcher", "variables"),
+        [
+            ("none", {}),
+            ("none", {"RANK": "0", "WORLD_SIZE": "1"}),
+            ("pytorch", {"RANK": "1", "WORLD_SIZE": "2"}),
+            ("slurm", {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4"}),
+            ("none", {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}),  # sbatch's own shell, without srun
+            ("pytorch", {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4", "RANK": "0", "WORLD_SIZE": "8"}),
+        ],
+    )
+    @pytest.mark.parametrize("program", PROGRAMS)
+    def test_the_launcher_is_taken_from_the_environment(
+        self,
+        place: Place,
+        monkeypatch: pytest.MonkeyPatch,
+        program: str,
+        launcher: str,
+        variables: dict[str, str],
+    ) -> None:
+        taken: list[str] = []
+        for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        place.write()
+        monkeypatch.setattr(training, "train", lambda *given: taken.append(given[2]))
+        monkeypatch.setattr(testing, "test", lambda *given: taken.append(given[2]))
+        for words in ([], ["--launcher", "none"]):
+            monkeypatch.setattr(sys, "argv", [program, "-opt", str(place.file), *words])
+            {"train": train, "test": test}[program].main()
+        assert taken == [launcher, "none"]
+
+    @pytest.mark.parametrize(
+        ("program", "words"),
+        [
+            (deblur, ["a.png", "-o", "out", "--weights", "g.pth"]),
+            (reblurability, ["a.png", "--weights", "r.pth"]),
+            (data, ["check", "a"]),
+            (data, ["pack", "a", "b"]),
+            (data, ["synthesise", "a", "b"]),
+        ],
+        ids=lambda value: value[0] if isinstance(value, list) else "",
+    )
+    def test_what_one_process_does_is_refused_in_several(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], program: Any, words: list[str]
+    ) -> None:
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setenv("WORLD_SIZE", "4")
+        monkeypatch.setattr(sys, "argv", ["", *words])
+        assert cli.guarded(program.main) == 1
+        assert capsys.readouterr().err.endswith(
+            ": expected one process, got 4 of torchrun; start it without torchrun\n"
+        )
 
     def test_adaptation_without_a_reblurring_network_is_refused(
         self, place: Place, error_of: Callable[..., str]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
+from reblur_plugin import files
 from reblur_plugin.errors import ReblurError
-from reblur_plugin.files import FileError, remove_parts, whole_file, writing
+from reblur_plugin.files import FileError, locked, remove_parts, whole_file, writing
 
 FULL = OSError(28, "No space left on device")
 
@@ -75,3 +80,109 @@ def test_parts_that_a_killed_writer_left_are_removed_and_nothing_else(tmp_path: 
         path.touch()
     remove_parts(tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
+
+
+def in_another_process(code: str, folder: Path) -> str:
+    """Return what a Python that runs `code`, then kills itself, prints. `folder` is known there."""
+    lines = ["import os, signal", "from pathlib import Path", "from reblur_plugin import files"]
+    lines += ["from reblur_plugin.files import FileError, locked, whole_file", f"folder = Path({str(folder)!r})", code]
+    lines.append("os.kill(os.getpid(), signal.SIGKILL)")
+    return subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False).stdout
+
+
+class TestKilledWriters:
+    """A writer that is killed leaves a part; the next one in that folder removes it."""
+
+    HALF = """
+with whole_file(folder / "a.png") as file:
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+    def test_a_part_of_a_process_that_is_dead_goes_with_the_next_file(self, tmp_path: Path) -> None:
+        in_another_process(self.HALF, tmp_path)
+        assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+        with whole_file(tmp_path / "b.png"):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == ["b.png"]
+
+    def test_parts_of_other_machines_and_of_the_living_stay(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        in_another_process(self.HALF, tmp_path)
+        (tmp_path / f".c.png.{files._machine()}.{os.getppid()}.part").touch()
+        monkeypatch.setattr("socket.gethostname", lambda: "another")
+        with whole_file(tmp_path / "b.png"):
+            pass
+        assert len(list(tmp_path.glob("*.part"))) == 2
+        monkeypatch.undo()
+        files._forget_the_dead.cache_clear()
+        with whole_file(tmp_path / "b.png"):
+            pass
+        assert [path.name.split(".")[1] for path in tmp_path.glob(".*.part")] == ["c"]
+
+    def test_where_a_look_at_a_process_would_end_it_none_is_taken(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("os.kill", pytest.fail)
+        part = tmp_path / f".a.png.{files._machine()}.1.part"
+        part.touch()
+        monkeypatch.setattr(files.os, "name", "nt")
+        files._forget_the_dead(tmp_path)
+        monkeypatch.undo()
+        assert part.exists()
+
+    def test_a_name_as_long_as_the_disk_takes_can_be_written(self, tmp_path: Path) -> None:
+        for name in ("\u00e9" * 125 + ".png", "a" * 251 + ".png"):
+            with whole_file(tmp_path / name) as file:
+                file.write(b"content")
+            assert (tmp_path / name).read_bytes() == b"content"
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="this system has no POSIX locks")
+class TestLocked:
+    TRY = """
+try:
+    with locked(folder):
+        print("free")
+except FileError as error:
+    print(error)
+os._exit(0)
+"""
+
+    def test_another_process_is_told_which_one_is_at_work(self, tmp_path: Path) -> None:
+        folder = tmp_path / "run"
+        with locked(folder):
+            assert in_another_process(self.TRY, folder) == (
+                f"{folder}: expected no other run to write there, got process {os.getpid()} of {socket.gethostname()}; "
+                "wait for its end, or take another name\n"
+            )
+        assert in_another_process(self.TRY, folder) == "free\n"
+
+    def test_nothing_stays(self, tmp_path: Path) -> None:
+        with pytest.raises(KeyboardInterrupt), locked(tmp_path / "run"):
+            raise KeyboardInterrupt
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_killed_process_has_it_no_more(self, tmp_path: Path) -> None:
+        folder = tmp_path / "run"
+        in_another_process("files._lock(folder.with_name('.run.lock'), folder)", folder)
+        assert [path.name for path in tmp_path.iterdir()] == [".run.lock"]
+        assert in_another_process(self.TRY, folder) == "free\n"
+
+    def test_a_folder_may_move_meanwhile(self, tmp_path: Path) -> None:
+        (tmp_path / "run").mkdir()
+        with locked(tmp_path / "run"):
+            (tmp_path / "run").rename(tmp_path / "older")
+            assert "expected no other run" in in_another_process(self.TRY, tmp_path / "run")
+
+    def test_a_disk_without_locks_is_written_to_all_the_same(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*arguments: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr("fcntl.lockf", refuse)
+        with locked(tmp_path / "run"):
+            pass

@@ -158,6 +158,7 @@ def _pack(arguments: argparse.Namespace) -> int:
 def main() -> int:
     """Do what the command line says."""
     arguments = parse()
+    cli.alone(f"data {arguments.command}")
     return {"check": _check, "pack": _pack, "synthesise": _synthesise}[arguments.command](arguments)
 
 

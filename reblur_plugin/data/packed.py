@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from reblur_plugin.data.images import ImageError, Pixels
 from reblur_plugin.data.pairs import DatasetError, File, Pair, fingerprint
-from reblur_plugin.files import remove_parts, whole_file, writing
+from reblur_plugin.files import locked, remove_parts, whole_file, writing
 
 INDEX, BEGUN = "index.json", "begun.json"
 _FORMAT = "reblur_plugin pairs 1"
@@ -159,6 +159,7 @@ def pack(pairs: list[Pair], out: Path, workers: int | None = None) -> bool:
     Raises:
         DatasetError: if `out` holds something else.
         ImageError: if an image can't be read, or a finished pack isn't whole.
+        FileError: if the disk refuses, or another process packs to `out`.
     """
     if any(pair.sharp is None for pair in pairs):
         raise DatasetError("layout: expected pairs to pack, got photographs without sharp images")
@@ -169,12 +170,13 @@ def pack(pairs: list[Pair], out: Path, workers: int | None = None) -> bool:
         _same(out, found, fingerprint(packed))
         in_threads(PackedPair.verify, packed, workers, "verifying")
         return False
-    _begin(out, found)
-    remove_parts(out)
-    entries = in_threads(lambda pair: _write(pair, out), pairs, workers, "packing")
-    content = {"format": _FORMAT, "blur_kind": pairs[0].kind, "fingerprint": found, "pairs": entries}
-    _save(out / INDEX, json.dumps(content, indent=1).encode())
-    (out / BEGUN).unlink()
+    with locked(out):
+        _begin(out, found)
+        remove_parts(out)
+        entries = in_threads(lambda pair: _write(pair, out), pairs, workers, "packing")
+        content = {"format": _FORMAT, "blur_kind": pairs[0].kind, "fingerprint": found, "pairs": entries}
+        _save(out / INDEX, json.dumps(content, indent=1).encode())
+        (out / BEGUN).unlink()
     return True
 
 

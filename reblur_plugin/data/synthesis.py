@@ -24,7 +24,7 @@ from reblur_plugin.data.images import decode_image, write_image
 from reblur_plugin.data.layouts import list_images, subfolders
 from reblur_plugin.data.pairs import DatasetError
 from reblur_plugin.data.recipes import Films, Settings, Shakes
-from reblur_plugin.files import remove_parts, whole_file
+from reblur_plugin.files import locked, remove_parts, whole_file
 
 SETTINGS = "synthesis.json"  # its `pairs` is null until all are made
 FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
@@ -55,23 +55,25 @@ def from_frames(root: Path, out: Path, settings: Films) -> int:
     Raises:
         DatasetError: if there are no frames, too few of them, or `out` holds something else.
         ImageError: if a frame can't be read.
+        FileError: if the disk refuses, or another process writes to `out`.
     """
     sources = _sources(root)
     _check_names([source.name for source in sources], root)
-    _begin(out, settings)
-    pairs = 0
-    for source in sources:
-        windows = _windows(source.frames(), _lengths(settings, source.name), settings.stride)
-        number = -1
-        for number, window in enumerate(tqdm(windows, desc=source.name, unit="pair", leave=False, disable=None)):
-            path = _place(out / source.name, settings, window[len(window) // 2].name)
-            if not path.exists():
-                rng = np.random.default_rng((*_seed(settings, source.name), number))
-                _write(path, settings.make([frame.load() for frame in window], rng))
-        if number < 0:
-            raise DatasetError(f"{root}: expected at least {settings.most} frames in {source.name}, got fewer")
-        pairs += number + 1
-    _note(out, settings, pairs)
+    with locked(out):
+        _begin(out, settings)
+        pairs = 0
+        for source in sources:
+            windows = _windows(source.frames(), _lengths(settings, source.name), settings.stride)
+            number = -1
+            for number, window in enumerate(tqdm(windows, desc=source.name, unit="pair", leave=False, disable=None)):
+                path = _place(out / source.name, settings, window[len(window) // 2].name)
+                if not path.exists():
+                    rng = np.random.default_rng((*_seed(settings, source.name), number))
+                    _write(path, settings.make([frame.load() for frame in window], rng))
+            if number < 0:
+                raise DatasetError(f"{root}: expected at least {settings.most} frames in {source.name}, got fewer")
+            pairs += number + 1
+        _note(out, settings, pairs)
     return pairs
 
 
@@ -81,18 +83,20 @@ def from_photographs(root: Path, out: Path, settings: Shakes) -> int:
     Raises:
         DatasetError: if there is no photograph, or `out` holds something else.
         ImageError: if a photograph can't be read.
+        FileError: if the disk refuses, or another process writes to `out`.
     """
     images = list_images(root)
     _check_names([name.replace("/", "_") for name in images], root)
-    _begin(out, settings)
-    for name, path in tqdm(images.items(), desc="photographs", unit="photograph", leave=False, disable=None):
-        for number in range(1, settings.count + 1):
-            blurry = _place(out / name.replace("/", "_"), settings, f"{number:06d}")
-            if not blurry.exists():
-                rng = np.random.default_rng((*_seed(settings, name), number))
-                _write(blurry, settings.make(_frame(path), rng))
-    pairs = len(images) * settings.count
-    _note(out, settings, pairs)
+    with locked(out):
+        _begin(out, settings)
+        for name, path in tqdm(images.items(), desc="photographs", unit="photograph", leave=False, disable=None):
+            for number in range(1, settings.count + 1):
+                blurry = _place(out / name.replace("/", "_"), settings, f"{number:06d}")
+                if not blurry.exists():
+                    rng = np.random.default_rng((*_seed(settings, name), number))
+                    _write(blurry, settings.make(_frame(path), rng))
+        pairs = len(images) * settings.count
+        _note(out, settings, pairs)
     return pairs
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
 import torch
 
 from reblur_plugin.engine import processes
+from reblur_plugin.files import locked, remove_parts
 from reblur_plugin.host import basicsr_version, get_root_logger, get_time_str
 from reblur_plugin.options.reading import OptionError, Options, write
 from reblur_plugin.version import __version__
@@ -52,22 +53,28 @@ def opened(opt: Options, archive: bool) -> Iterator[logging.Logger]:
 
     Raises:
         OptionError: if the folders can't be made.
+        FileError: if another process trains or tests under this name.
     """
     main = Path(opt["path"]["experiments_root" if opt["is_train"] else "results_root"])
-    moved = _make_folders(main, opt, archive) if opt["rank"] == 0 else None
-    logger = _open_log(main, opt)
-    if moved:
-        logger.info("The older run of this name is in %s now", moved)
-    device = torch.cuda.get_device_name() if opt["num_gpu"] else f"CPU, {torch.get_num_threads()} threads"
-    versions = __version__, basicsr_version(), torch.__version__, device
-    logger.info("reblur_plugin %s, BasicSR %s, PyTorch %s, %s", *versions)
-    try:
-        yield logger
-    finally:
-        for handler in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
-            handler.close()
-            logger.removeHandler(handler)
-        processes.leave()
+    with locked(main) if opt["rank"] == 0 else nullcontext():
+        moved = _make_folders(main, opt, archive) if opt["rank"] == 0 else None
+        logger = _open_log(main, opt)
+        if moved:
+            logger.info("The older run of this name is in %s now", moved)
+        device = torch.cuda.get_device_name() if opt["num_gpu"] else f"CPU, {torch.get_num_threads()} threads"
+        versions = __version__, basicsr_version(), torch.__version__, device
+        logger.info("reblur_plugin %s, BasicSR %s, PyTorch %s, %s", *versions)
+        try:
+            yield logger
+        finally:
+            _close_log(logger)
+            processes.leave()
+
+
+def _close_log(logger: logging.Logger) -> None:
+    for handler in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
+        handler.close()
+        logger.removeHandler(handler)
 
 
 def _make_folders(main: Path, opt: Options, archive: bool) -> Path | None:
@@ -76,6 +83,7 @@ def _make_folders(main: Path, opt: Options, archive: bool) -> Path | None:
         moved = None
         if archive:
             moved = _move_aside([main, Path(opt["path"]["tb_logger"])] if opt["is_train"] else [main])
+        remove_parts(main)
         for folder in {"models", "training_states", "visualization"} & opt["path"].keys():
             Path(opt["path"][folder]).mkdir(parents=True, exist_ok=True)
         write(opt["resolved"], main / f"{opt['name']}.yml")

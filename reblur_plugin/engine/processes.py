@@ -60,8 +60,7 @@ def _gpus(wanted: int | str, dist: bool, program: str) -> int:
     used = available if wanted == "auto" else min(int(wanted), available)
     if used > 1 and not dist:
         get_root_logger().warning(
-            "num_gpu: one of %d GPUs is used; all: torchrun --nproc_per_node %d -m reblur_plugin.%s -opt FILE "
-            "--launcher pytorch",
+            "num_gpu: one of %d GPUs is used; all: torchrun --nproc_per_node %d -m reblur_plugin.%s -opt FILE",
             *(used, used, program),
         )
         return 1

@@ -18,7 +18,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from reblur_plugin.engine import experiment
 from reblur_plugin.engine.preparation import prepare, try_all_metrics
 from reblur_plugin.evaluation.journal import Journal
-from reblur_plugin.files import remove_parts
 from reblur_plugin.host import build_model
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options.reading import Options
@@ -50,7 +49,6 @@ def test(options: Options, root: Path, launcher: str = "none") -> bool:
             with logging_redirect_tqdm([logger]):
                 logger.info(_plan(different, older, results))
                 if opt["rank"] == 0:
-                    remove_parts(results)  # the other processes wait for the first one's journal
                     journal.start(identity)
                 for dataset in datasets:
                     model.validation(DataLoader(dataset), opt["name"], None, opt["val"]["save_img"])

@@ -147,7 +147,8 @@ def _loss(train: dict[str, Any], key: str, device: torch.device) -> Any:
     parameters = inspect.signature(loss.forward).parameters
     needed = [item for item in parameters.values() if item.default is item.empty and item.kind not in _VARIABLE]
     takes_network = "reblur_net" in parameters  # Eq. 2-5 and 7 are for model classes, not for an option block
-    if len(needed) > len(wanted) or takes_network or (key == "gan_opt" and "is_disc" not in parameters):
+    judges = "is_disc" in parameters or "target_is_real" in parameters
+    if len(needed) > len(wanted) or takes_network or judges != (key == "gan_opt"):
         raise ReblurModelError(
             f"train: {key}: type: expected a loss of ({', '.join(wanted)}), got {train[key].get('type')}"
         )

@@ -73,7 +73,8 @@ _PRETRAINED = {
         f"param_key_{label}": key(
             TEXT,
             "Entry of the checkpoint; by default the raw weights `params` in training, and else the averaged ones, "
-            "`params_ema`, where there are some. In files of others state_dict, model, net, net_g or generator is found.",
+            "`params_ema`, where there are some. In files of others state_dict, model, net, net_g or "
+            "generator is found.",
         ),
         f"strict_load_{label}": key(FLAG, "Refuse a checkpoint that fits the network in part.", default=True),
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from reblur_plugin import files
 from reblur_plugin.data import packed
 from reblur_plugin.data.images import ImageError
 from reblur_plugin.data.layouts import list_pairs
@@ -231,6 +234,19 @@ class TestResuming:
         assert list((tmp_path / "out").rglob("*.npy")) == []
 
 
+@pytest.mark.skipif(files.fcntl is None, reason="this system has no POSIX locks")
+def test_two_processes_do_not_pack_to_one_folder(pairs: list[Pair], tmp_path: Path) -> None:
+    held = "import sys, pathlib; from reblur_plugin import files\nwith files.locked(pathlib.Path(sys.argv[1])):\n"
+    command = [sys.executable, "-c", held + " print(flush=True); input()", str(tmp_path / "pack")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(FileError, match=rf"pack: expected no other run to write there, got process {other.pid} of"):
+            pack(pairs, tmp_path / "pack")
+        other.communicate(b"\n")
+    assert pack(pairs, tmp_path / "pack")
+
+
 class TestRefusals:
     def test_photographs_have_nothing_to_pack(self, root: Path, tmp_path: Path) -> None:
         found = list_pairs({"layout": "photographs", "dataroot": str(root)})
@@ -269,14 +285,16 @@ class TestRefusals:
         with pytest.raises(DatasetError, match=r"index\.json: expected the format '.* 1', got '.* 2'; pack again"):
             packed_pairs(out)
 
-    def test_a_file_cut_short_or_gone_is_named(self, out: Path) -> None:
+    def test_a_file_cut_short_grown_or_gone_is_named(self, out: Path) -> None:
         first, second, _ = packed_pairs(out)
         stored = first.images()[1]
-        first.blurry.write_bytes(first.blurry.read_bytes()[:-1])
-        with pytest.raises(
-            ImageError, match=r"a/1\.npy: expected packed images, got a file of another size; pack again"
-        ):
-            first.images()
+        whole = first.blurry.read_bytes()
+        for content in (whole + b"\0", whole[:-1]):
+            first.blurry.write_bytes(content)
+            with pytest.raises(
+                ImageError, match=r"a/1\.npy: expected packed images, got a file of another size; pack again"
+            ):
+                first.images()
         with pytest.raises(ImageError, match=r"a/1\.npy: expected packed images, got a file cut short; pack the data"):
             stored[:]
         second.blurry.unlink()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
 
+import pytest
+from conftest import Runner, until
+
+from reblur_plugin import files
 from reblur_plugin.engine import training
+from reblur_plugin.files import FileError
 
 Options = dict[str, Any]
 
@@ -34,6 +41,23 @@ class TestFolders:
         training.train(tiny_options, tmp_path, auto_resume=True)
         assert [path.name for path in (tmp_path / "tb_logger").iterdir()] == ["tiny"]
         assert len(list((tmp_path / "tb_logger" / "tiny").iterdir())) == 2
+
+    @pytest.mark.skipif(files.fcntl is None, reason="this system has no POSIX locks")
+    @pytest.mark.parametrize("auto_resume", [False, True])
+    def test_a_live_run_is_left_alone(
+        self, tmp_path: Path, tiny_options: Options, runner: Runner, auto_resume: bool
+    ) -> None:
+        held = "from reblur_plugin.engine.training import Training\nTraining.run = lambda self: input()"
+        started = runner.start(tiny_options, tmp_path, prelude=held)
+        until(lambda: bool(list((tmp_path / "experiments" / "tiny").glob("*.log"))))
+        try:
+            with pytest.raises(FileError, match=rf"tiny: expected no other run to write there, got process {started} "):
+                training.train(tiny_options, tmp_path, auto_resume=auto_resume)
+        finally:
+            os.kill(started, signal.SIGKILL)
+            runner.wait()
+        assert [path.name for path in (tmp_path / "experiments").glob("[!.]*")] == ["tiny"]
+        assert training.train(tiny_options, tmp_path, auto_resume=auto_resume)  # the lock went with the process
 
     def test_curves_without_a_run_move_aside_too(self, tmp_path: Path, tiny_options: Options) -> None:
         (tmp_path / "tb_logger" / "tiny").mkdir(parents=True)

@@ -13,7 +13,8 @@ from conftest import Runner, errors, is_alive, until
 from torch.utils.data import DataLoader
 
 from reblur_plugin import checkpoints
-from reblur_plugin.engine.interruption import Interruption, WatchedImages
+from reblur_plugin.engine.interruption import Interrupted, Interruption, WatchedImages
+from reblur_plugin.errors import ReblurError
 
 Options = dict[str, Any]
 DAMAGED = "expected an image, got a damaged or unknown file; unzip or download it again"
@@ -205,6 +206,19 @@ ReblurModel.deblur = deblur
         assert "no memory for this image: saved iteration 3; go on with --auto_resume" in errors(tmp_path)
         assert errors(tmp_path).splitlines()[-1] == "MemoryError: no memory for this image"
         assert states(tmp_path) == [3]
+
+
+def test_an_error_goes_before_a_signal() -> None:
+    # both met one process: the error is to be raised after saving, and a signal alone would leave it untold
+    stop, broken = Interruption(1), ReblurError("a.png: damaged")
+    stop.signal = "SIGTERM"
+
+    def read() -> None:
+        raise broken
+
+    with pytest.raises(Interrupted, match=r"^a\.png: damaged$") as caught:
+        stop.together(read)
+    assert caught.value.error is broken
 
 
 class TestWatchedImages:

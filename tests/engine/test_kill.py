@@ -50,6 +50,7 @@ def test_thirty_kills_change_nothing(tmp_path: Path, tiny_options: dict[str, Any
         for path in [*states.glob("[0-9]*.state"), *states.parent.glob("models/net_*.pth")]:
             checkpoints.load(path)
     assert runner.run(broken, tmp_path, auto_resume=True) == [0]
+    assert list(tmp_path.rglob(".*")) == []  # neither halves of files nor locks
     ends = [
         checkpoints.load(tmp_path / "experiments" / name / "training_states" / f"{TOTAL}.state")
         for name in ("unbroken", "broken")

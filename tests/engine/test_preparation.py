@@ -64,8 +64,7 @@ class TestDevices:
         gpus(monkeypatch, 4)
         prepare({**tiny_options, "num_gpu": "auto"}, tmp_path, is_train)
         assert [record.getMessage() for record in log.records if record.levelno == logging.WARNING] == [
-            f"num_gpu: one of 4 GPUs is used; all: torchrun --nproc_per_node 4 -m reblur_plugin.{program} -opt FILE "
-            "--launcher pytorch"
+            f"num_gpu: one of 4 GPUs is used; all: torchrun --nproc_per_node 4 -m reblur_plugin.{program} -opt FILE"
         ]
 
     def test_who_asks_for_one_or_none_is_told_nothing(

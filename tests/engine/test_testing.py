@@ -261,7 +261,7 @@ class TestBeforeAFolderIsTouched:
 
     def test_too_small_a_bound_of_memory_is_refused_before(self, options: Options, tmp_path: Path) -> None:
         options["val"]["tta"]["max_memory"] = 1
-        with pytest.raises(AdaptError, match=r"max_memory: expected at least .* for 32x24 pixels"):
+        with pytest.raises(AdaptError, match=r"max_memory: expected more than .* for 32x24 pixels"):
             testing.test(options, tmp_path)
         assert not (tmp_path / "results").exists()
 

@@ -1,11 +1,12 @@
-"""Low precision by name, and the compiler that `compile: true` needs."""
+"""Low precision by name, averaged weights, and the compiler that `compile: true` needs."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from reblur_plugin.models.building import autocast_type, require_compiler
+from reblur_plugin.models.building import autocast_type, move_average, require_compiler
 from reblur_plugin.models.criteria import ReblurModelError
 
 CPU = torch.device("cpu")
@@ -25,6 +26,17 @@ class TestPrecision:
     def test_another_name_is_refused(self) -> None:
         with pytest.raises(ReblurModelError, match=r"^train: amp: expected bf16, fp16, auto or nothing, got 'fp8'$"):
             autocast_type("fp8", CPU)
+
+
+class TestMoveAverage:
+    def test_weights_move_and_buffers_are_copied(self) -> None:
+        averaged, network = nn.BatchNorm2d(1), nn.BatchNorm2d(1)
+        nn.init.constant_(network.weight, 3.0)
+        network.running_mean.fill_(5.0)
+        network.num_batches_tracked.fill_(7)
+        move_average(averaged, network, 0.75)
+        found = averaged.weight.item(), averaged.running_mean.item(), averaged.num_batches_tracked.item()
+        assert found == (0.75 * 1 + 0.25 * 3, 5.0, 7)
 
 
 class TestCompiler:

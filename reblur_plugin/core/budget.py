@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -89,8 +90,14 @@ class Costs:
             max_memory: bytes that the process (on a GPU: PyTorch) may hold, what it holds now included; None: any.
 
         Raises:
-            AdaptError: if nothing fits; the message names the least that works, or more than which is needed.
+            AdaptError: if nothing fits; the message names the least that works, or more than which is needed. Also if
+                there is a bound, and the system doesn't say what this process holds.
         """
+        if max_memory is not None and in_use(self._like.device) is None:
+            raise AdaptError(
+                "max_memory: expected a system that tells how much memory a process holds, "
+                f"got {sys.platform}; leave it out"
+            )
         self._bound = max_memory
         known = self._plans.get((height, width, max_memory))
         plan = None if known is None else self._again(known, height, width)
@@ -107,7 +114,7 @@ class Costs:
 
     def _planned(self, height: int, width: int, max_memory: int | None) -> Plan:
         size = f"{width}x{height} pixels"
-        self._require(in_use(self._like.device) + self._weights, size, "more than")
+        self._require(self._held + self._weights, size, "more than")
         plain = self.plain  # measured first: what its run leaves in the process counts as in use
         give_back()
         demand = self._demand(height, width)
@@ -117,7 +124,7 @@ class Costs:
         wholes.append(demand.planned(self.checkpointed, None))
         if wholes[1].memory <= max_memory:
             return wholes[1]
-        self._require(in_use(self._like.device) + self._pass_bytes * STRIP, size, "more than")
+        self._require(self._held + self._pass_bytes * STRIP, size, "more than")
         if self.seam > VISIBLE:
             names = " or ".join(type(network).__name__ for network in self._networks)
             why = f", and {names} can't be computed in tiles: they would change it by {self.seam * 255:.1f} grey levels"
@@ -139,9 +146,14 @@ class Costs:
     def _demand(self, height: int, width: int) -> Demand:
         image = self._like.shape[1] * self._like.element_size() * height * width
         kept = sum(self._config.keeps(number) for number in range(self._config.steps + 1))
-        held = in_use(self._like.device) + (kept + 3) * image  # the present one, and two to compare it with L^0
+        held = self._held + (kept + 3) * image  # the present one, and two to compare it with L^0
         sorting = _SORTING[self._config.histogram] * height * width if self._config.steps else 0
         return Demand(height, width, self._config.steps, held + self._fixed, held + sorting)
+
+    @property
+    def _held(self) -> int:
+        """Return the bytes in use; 0 where the system doesn't say, which is refused where there is a bound."""
+        return in_use(self._like.device) or 0
 
     @property
     def _weights(self) -> int:
@@ -201,7 +213,7 @@ class Costs:
 
     def _cost(self, plan: Plan) -> PixelCost:
         size = self._bytes(plan)  # a first run, which also loads what PyTorch loads late
-        held = in_use(self._like.device) + self._fixed
+        held = self._held + self._fixed
         side = _TIMED if self._bound is None or held + size * _TIMED**2 <= self._bound else _COUNTED
         if self._like.device.type == "cuda":
             self._run(plan, side)  # kernels of that size are chosen and loaded

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import resource
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from reblur_plugin.core import memory
 from reblur_plugin.errors import ReblurError
 
 # Of control groups of the second version (no controllers named) and of the first: limit, use, caches in memory.stat.
@@ -85,15 +85,12 @@ def give_back() -> None:
             trim(0)
 
 
-def in_use(device: torch.device) -> int:
-    """Return the bytes that this process holds now: on a GPU PyTorch's, else the resident ones."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:  # no Linux: the most so far
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return pages * resource.getpagesize()
+def in_use(device: torch.device) -> int | None:
+    """Return the bytes that this process holds now: on a GPU PyTorch's, else the resident ones.
+
+    None, where the system doesn't say.
+    """
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else memory.held()
 
 
 def available(device: torch.device) -> int | None:
@@ -101,18 +98,21 @@ def available(device: torch.device) -> int | None:
 
     None, where the system doesn't say.
     """
+    held = in_use(device)
+    if held is None:
+        return None
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-        return int(0.9 * (free - in_use(device))) + in_use(device)
+        return int(0.9 * (free - held)) + held
     found = [size for size in (_free_in_machine(), *_free_in_groups()) if size is not None]
-    return int(0.9 * min(found)) + in_use(device) if found else None
+    return int(0.9 * min(found)) + held if found else None
 
 
 def _free_in_machine(meminfo: Path = Path("/proc/meminfo")) -> int | None:
     try:
         return 1024 * _entries(meminfo)["MemAvailable"]
     except (OSError, KeyError):
-        return None
+        return memory.free_on_windows()
 
 
 def _free_in_groups(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
@@ -121,7 +121,7 @@ def _free_in_groups(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path(
     Read caches count as free: the system gives them up before it stops a process.
     """
     try:
-        lines = own.read_text().splitlines()
+        lines = own.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
@@ -133,7 +133,9 @@ def _free_in_groups(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path(
         folder = root / path.lstrip("/")
         for group in (folder, *folder.parents):
             with suppress(OSError, ValueError, KeyError):  # no such group from here, or "max": no limit
-                free = int((group / limit).read_text()) - int((group / usage).read_text())
+                free = int((group / limit).read_text(encoding="utf-8")) - int(
+                    (group / usage).read_text(encoding="utf-8")
+                )
                 yield max(0, free + _entries(group / "memory.stat")[cache])
             if group == root:
                 break
@@ -141,7 +143,7 @@ def _free_in_groups(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path(
 
 def _entries(path: Path) -> dict[str, int]:
     """Return the numbers in a file of lines such as "MemFree: 12 kB"."""
-    words = (line.replace(":", "").split() for line in path.read_text().splitlines())
+    words = (line.replace(":", "").split() for line in path.read_text(encoding="utf-8").splitlines())
     return {name: int(value) for name, value, *_ in words}
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import subprocess
-import sys
 from datetime import timedelta
 
 import numpy as np
 import torch
 
+from reblur_plugin.core import memory
 from reblur_plugin.host import get_root_logger
 from reblur_plugin.options.reading import OptionError, Options
 
@@ -69,20 +68,23 @@ def _gpus(wanted: int | str, dist: bool, program: str) -> int:
 
 def _meet(dist_params: Options, cuda: bool) -> tuple[int, int]:
     """Return this process's number and how many there are, once all have started."""
+    if not torch.distributed.is_available():
+        raise OptionError("--launcher: expected a PyTorch that knows several processes, got one without; use none")
     if "RANK" not in os.environ:
         raise OptionError(
             "--launcher pytorch: expected to be started by torchrun; use torchrun -m reblur_plugin.train ..."
         )
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    backend = dist_params.get("backend", "nccl") if cuda else "gloo"
+    fastest = "nccl" if cuda and torch.distributed.is_nccl_available() else "gloo"  # Windows has no NCCL
+    backend = dist_params.get("backend", fastest) if cuda else "gloo"
     torch.distributed.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
 def leave() -> None:
     """Leave the process group, if there is one."""
-    if torch.distributed.is_initialized():
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
@@ -94,9 +96,7 @@ def seed_everything(*numbers: int) -> None:
     torch.manual_seed(seed)
 
 
-def memory_in_gib() -> float:
-    """Return the most memory that this process has held: the GPU's if one is used, else its own."""
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+def memory_in_gib() -> float | None:
+    """Return the most memory that this process has held: the GPU's if one is used, else its own, if the system says."""
+    most = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else memory.most_held()
+    return None if most is None else most / 2**30

@@ -81,7 +81,8 @@ class Reporter:
         losses = [f"{name} {value:.4g}" for name, value in numbers.items() if name not in named]
         shown = [f"{name} {value:.3g}" for name, value in named.items()]
         shown = shown or ["lr " + ", ".join(f"{rate:.3g}" for rate in rates)]
-        memory = f"{memory_in_gib():.1f} GiB"
+        most = memory_in_gib()
+        memory = "memory unknown" if most is None else f"{most:.1f} GiB"
         self.logger.info(
             f"iteration {progress.iteration} of {progress.total}, epoch {progress.epoch}: {', '.join(losses)} | "
             f"{', '.join(shown)} | {seconds:.3g} s each, {100 * share:.0f}% of it for data, "

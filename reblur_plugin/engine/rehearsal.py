@@ -45,7 +45,8 @@ def rehearse(options: Options, root: Path) -> Iterator[str]:
         times = progress.total // opt["val"]["val_freq"] + (progress.total % opt["val"]["val_freq"] > 0)
         total += an_image * len(dataset) * times
         yield f"{phase}: {len(dataset)} images, {an_image:.3f} s each with all metrics, validated {times} times"
-    yield f"memory: {memory_in_gib():.2f} GiB at most"
+    memory = memory_in_gib()
+    yield "memory: unknown on this system" if memory is None else f"memory: {memory:.2f} GiB at most"
     yield f"time: {seconds:.3f} s an iteration, {timedelta(seconds=round(total))} in all, validation included"
 
 

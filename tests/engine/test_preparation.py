@@ -76,17 +76,30 @@ class TestDevices:
         assert [record for record in log.records if record.levelno == logging.WARNING] == []
 
     @pytest.mark.parametrize(
-        ("wanted", "available", "backend", "used"),
-        [(0, 4, "gloo", 0), ("auto", 4, "nccl", 4), ("auto", 0, "gloo", 0), (8, 1, "nccl", 1)],
-        ids=["CPU beside GPUs", "GPUs", "no GPU", "srun shows each process one"],
+        ("wanted", "available", "has_nccl", "backend", "used"),
+        [
+            (0, 4, True, "gloo", 0),
+            ("auto", 4, True, "nccl", 4),
+            ("auto", 4, False, "gloo", 4),
+            ("auto", 0, True, "gloo", 0),
+            (8, 1, True, "nccl", 1),
+        ],
+        ids=["CPU beside GPUs", "GPUs", "GPUs under Windows", "no GPU", "srun shows each process one"],
     )
-    def test_the_processes_meet_by_what_their_device_needs(
-        self, monkeypatch: pytest.MonkeyPatch, wanted: int | str, available: int, backend: str, used: int
+    def test_the_processes_meet_by_what_their_device_and_system_have(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        wanted: int | str,
+        available: int,
+        has_nccl: bool,
+        backend: str,
+        used: int,
     ) -> None:
         met, devices = [], []
         gpus(monkeypatch, available)
         monkeypatch.setattr(torch.cuda, "set_device", devices.append)
         monkeypatch.setattr(torch.distributed, "init_process_group", lambda name, timeout: met.append(name))
+        monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: has_nccl)
         monkeypatch.setattr(torch.distributed, "get_rank", lambda: 3)
         monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 8)
         monkeypatch.setenv("RANK", "3")
@@ -121,6 +134,22 @@ class TestDevices:
         tiny_options["train"]["amp"] = "fp16"
         prepare(tiny_options, tmp_path, is_train=True)
         assert "train: amp: fp16 is far slower than float32 on a CPU; use auto, or leave it out" in log.text
+
+
+class TestPyTorchWithoutProcesses:
+    """Built so that `torch.distributed` holds little more than `is_available`."""
+
+    @pytest.fixture(autouse=True)
+    def alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
+        monkeypatch.delattr(torch.distributed, "is_initialized")
+
+    def test_a_launcher_is_refused(self) -> None:
+        with pytest.raises(OptionError, match="--launcher: expected a PyTorch that knows several processes, got one"):
+            processes.join({"num_gpu": 0}, "pytorch", "train")
+
+    def test_one_process_has_nothing_to_leave(self) -> None:
+        processes.leave()
 
 
 class TestSlurm:

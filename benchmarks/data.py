@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import io
 import itertools
-import resource
 import statistics
 import tempfile
 import time
@@ -173,6 +172,10 @@ def _load(dataset: Any, count: int) -> None:
 
 def _processors() -> float:
     """Return the processor time of this process and of those that it has started and seen end."""
+    try:
+        import resource  # here, since Windows has none
+    except ImportError as error:
+        raise BenchError("data: expected a system that counts the time of ended processes, got Windows") from error
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + ended.ru_utime + ended.ru_stime
 

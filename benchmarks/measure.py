@@ -128,7 +128,7 @@ def _peak_on_cpu(prepare: Callable[..., Run], arguments: Mapping[str, Any], runs
     torch.set_num_threads(threads)
     form = prepare(**arguments)
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak so far becomes the size of now
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak so far becomes the size of now
     except OSError:
         return None
     before = _resident("VmHWM")
@@ -138,7 +138,7 @@ def _peak_on_cpu(prepare: Callable[..., Run], arguments: Mapping[str, Any], runs
 
 
 def _resident(entry: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         name, _, value = line.partition(":")
         if name == entry:
             return int(value.split()[0]) * 1024
@@ -171,7 +171,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 def _processor() -> tuple[str, set[str]]:
     """Return the processor's name and flags, as far as the system tells."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine(), set()
     entries = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from reblur_plugin import cli
+
 COMMANDS = {
     "check": "rehearse a training: sizes, memory, time, what is wrong with its options",
     "train": "train a deblurring network M_D together with its reblurring network M_R",
@@ -23,4 +25,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.guarded(main))

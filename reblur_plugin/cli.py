@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from reblur_plugin import host
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.options import checks, reading
+from reblur_plugin.streams import steady
 
 
 def parser(program: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -91,12 +93,21 @@ def _component_problems(chosen: reading.Options, modules: Sequence[str]) -> list
 
 
 def guarded(main: Callable[[], int]) -> int:
-    """Run a command; what the user can mend is one sentence on stderr and exit code 1."""
-    try:
-        return main()
-    except ReblurError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped\n")
-        return 130
+    """Run a command; what the user can mend is one sentence on stderr and exit code 1.
+
+    A reader of its output that goes away (`| head`) ends no job.
+    """
+    with steady("stderr"), steady("stdout") as output:
+        try:
+            status = main()
+        except ReblurError as error:
+            sys.stderr.write(f"error: {error}\n")
+            status = 1
+        except KeyboardInterrupt:
+            sys.stderr.write("stopped\n")
+            status = 130
+        output.flush()
+        if output.error and output.error.errno not in (errno.EPIPE, errno.EINVAL):  # the latter is Windows' for a pipe
+            sys.stderr.write(f"error: standard output: can't be written ({output.error.strerror}); use another\n")
+            status = status or 1
+    return status

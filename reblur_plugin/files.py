@@ -55,6 +55,16 @@ def whole_file(path: Path, remedy: str = "", named: Path | None = None) -> Itera
                 partial.unlink()  # not there any more unless something went wrong
 
 
+def as_bytes(name: str) -> bytes:
+    """Return a file's name in UTF-8 to compute from; also one whose bytes on the disk are no UTF-8."""
+    return name.encode("utf-8", "surrogatepass")
+
+
+def for_people(text: str) -> bytes:
+    """Return text with files' names in UTF-8 for a file; bytes of a name that are no UTF-8 are written as \\udce9."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 @contextmanager
 def writing(path: Path, remedy: str = "") -> Iterator[None]:
     """Turn a refusal of the disk within the block into `<path>: can't be written (<reason>); <remedy>`.

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 
+from reblur_plugin import cli
 from reblur_plugin.options import page, schema
 
 
@@ -23,4 +24,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.guarded(main))

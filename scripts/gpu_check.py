@@ -338,7 +338,7 @@ def main() -> int:
         except Exception as error:  # the other checks are worth their time
             at.note(f"{type(error).__name__}: {error}", traceback.format_exc(), holds=False)
         results[name] = {"seconds": time.perf_counter() - start, "broken": at.broken, "found": at.found}
-        arguments.out.write_text(json.dumps(results, indent=1, default=str))
+        arguments.out.write_text(json.dumps(results, indent=1, default=str), encoding="utf-8")
         said = f"{'BROKEN' if at.broken else 'ok':6} {name} {results[name]['seconds']:.1f} s: {at.broken or at.found}"
         sys.stdout.write(f"{said[:400]}\n")
     return int(any(row.get("broken") for row in results.values()))

@@ -10,6 +10,7 @@ from typing import Any
 
 from reblur_plugin.data.images import ImageError, decode_image
 from reblur_plugin.errors import ReblurError
+from reblur_plugin.files import as_bytes
 
 File = tuple[str, int]  # name and bytes
 
@@ -71,7 +72,7 @@ def fingerprint(pairs: Iterable[Pair]) -> str:
     digest = hashlib.sha256()
     for pair in pairs:
         for file in pair.files():
-            digest.update(f"{pair.name} {file[0]} {file[1]}\n".encode() if file else b"-")
+            digest.update(as_bytes(f"{pair.name} {file[0]} {file[1]}\n") if file else b"-")
     return digest.hexdigest()[:16]
 
 

@@ -24,7 +24,7 @@ from reblur_plugin.data.images import decode_image, write_image
 from reblur_plugin.data.layouts import list_images, subfolders
 from reblur_plugin.data.pairs import DatasetError
 from reblur_plugin.data.recipes import Films, Settings, Shakes
-from reblur_plugin.files import locked, remove_parts, whole_file
+from reblur_plugin.files import as_bytes, locked, remove_parts, whole_file
 
 SETTINGS = "synthesis.json"  # its `pairs` is null until all are made
 FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
@@ -115,7 +115,7 @@ def _check_names(names: list[str], root: Path) -> None:
 
 
 def _seed(settings: Settings, name: str) -> tuple[int, int]:
-    return settings.seed, zlib.crc32(name.encode())
+    return settings.seed, zlib.crc32(as_bytes(name))
 
 
 def _lengths(settings: Films, name: str) -> Iterator[int]:

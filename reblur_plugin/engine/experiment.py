@@ -110,7 +110,9 @@ def _open_log(main: Path, opt: Options) -> logging.Logger:
         shown.setLevel(logging.INFO)
     if opt["rank"] == 0:
         phase = "train" if opt["is_train"] else "test"
-        handler = logging.FileHandler(main / f"{phase}_{opt['name']}_{get_time_str()}.log")
+        handler = logging.FileHandler(
+            main / f"{phase}_{opt['name']}_{get_time_str()}.log", encoding="utf-8", errors="backslashreplace"
+        )
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
         for early in [early for early in logger.handlers if isinstance(early, MemoryHandler)]:
             early.setTarget(handler)

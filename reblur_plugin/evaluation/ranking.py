@@ -78,7 +78,7 @@ def rank(
     written: set[Path] = set()
     ranked: list[tuple[float, Result]] = []
     failures: list[str] = []
-    common = Path(os.path.commonpath([result.given.resolve() for result in results]))
+    common = _common([result.given.resolve() for result in results]) if out else Path()
     for result in tqdm(results, desc="reblurability", unit="image", leave=False, disable=None):
         try:
             image = to_tensor(read_image(result.path))[None].to(next(reblur_net.parameters()).device)
@@ -98,6 +98,19 @@ def rank(
         except ReblurError as error:
             failures.append(str(error) if str(result.path) in str(error) else f"{result.path}: {error}")
     return sorted(ranked, key=lambda item: -item[0]), failures
+
+
+def _common(folders: list[Path]) -> Path:
+    """Return the folder that holds all `folders`, by whose names in it the pictures are told apart.
+
+    Raises:
+        ImageError: if they are on several drives of Windows.
+    """
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError as error:
+        drives = " and ".join(sorted({folder.drive for folder in folders}))
+        raise ImageError(f"RESULT: expected folders on one drive, got {drives}; copy them together") from error
 
 
 def _picture(image: Tensor, change: Tensor, kernel: Tensor | None) -> Picture:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reblur_plugin.files import whole_file
+from reblur_plugin.files import for_people, whole_file
 
 BLURRY, DEBLURRED, ADAPTED, REBLURRED = "blurry", "deblurred", "adapted", "reblurred"
 
@@ -110,4 +110,4 @@ def write_rows(path: Path, header: list[str], rows: list[list[Any]], remedy: str
     writer.writerow(header)
     writer.writerows(rows)
     with whole_file(path, remedy) as file:
-        file.write(text.getvalue().encode())
+        file.write(for_people(text.getvalue()))

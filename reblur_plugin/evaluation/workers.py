@@ -32,15 +32,17 @@ _OURS = {"reblur_ssim": reblur_ssim, "reblur_niqe": reblur_niqe}
 REFERENCES = {"calculate_psnr", "calculate_ssim", "calculate_niqe", *_OURS}
 _MOST = 4  # PSNR, SSIM and NIQE of 1280x720 pixels take .8 s of a core: together five images a second
 _FEW = 8  # images that this process has scored before another one has imported what it needs
+_CAN_START = hasattr(signal, "pthread_sigmask")  # not on Windows, which can't hand over a pipe by its number either
 _LOGGER = logging.getLogger("basicsr")
 
 
 def workers_for(device: torch.device, images: int, world_size: int) -> int:
     """Return how many workers pay for one of `world_size` processes, which share the cores.
 
-    None pays on a CPU, whose cores M_D uses itself, and none for a few images.
+    None pays on a CPU, whose cores M_D uses itself, and none for a few images. Windows can't start them: the scores
+    are the same without.
     """
-    if device.type == "cpu" or images < _FEW:
+    if device.type == "cpu" or images < _FEW or not _CAN_START:
         return 0
     return max(1, min(_MOST, (os.cpu_count() or 1) // world_size))
 

@@ -101,8 +101,9 @@ def require_compiler() -> None:
     Raises:
         ReblurModelError: in this case.
     """
-    compiler = shlex.split(os.environ.get("CXX", "")) or [_COMPILERS.get(sys.platform, "g++")]
-    if not shutil.which(compiler[0]):
+    named = os.environ.get("CXX", "").strip() or _COMPILERS.get(sys.platform, "g++")
+    program = named if shutil.which(named) else shlex.split(named)[0]  # a path of Windows holds blanks
+    if not shutil.which(program):
         raise ReblurModelError(
-            f"train: compile: expected a C++ compiler, found no {compiler[0]}; install it, or leave the key out"
+            f"train: compile: expected a C++ compiler, found no {program}; install it, or leave the key out"
         )

@@ -19,6 +19,7 @@ import torch
 
 import reblur_plugin
 from reblur_plugin.errors import MetricError
+from reblur_plugin.evaluation import workers
 from reblur_plugin.evaluation.scoring import Awaited, Measured, Scorer
 from reblur_plugin.evaluation.workers import REFERENCES, workers_for
 
@@ -141,3 +142,8 @@ def test_a_gpu_has_them_for_many_images(monkeypatch: pytest.MonkeyPatch) -> None
     assert [workers_for(torch.device("cuda"), images, 1) for images in (7, 8)] == [0, 4]
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert [workers_for(torch.device("cuda"), 1000, processes) for processes in (1, 2, 3, 8)] == [4, 3, 2, 1]
+
+
+def test_where_a_pipe_cannot_be_handed_over_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_CAN_START", False)
+    assert workers_for(torch.device("cuda"), 1000, 1) == 0

@@ -54,3 +54,9 @@ class TestCompiler:
         monkeypatch.delenv("CXX")
         with pytest.raises(ReblurModelError, match=self.MESSAGE.format(".+")):
             require_compiler()
+
+    def test_its_path_may_hold_blanks_and_backslashes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = r"C:\Program Files\VC\bin\cl.exe"
+        monkeypatch.setattr("shutil.which", lambda name: name if name == path else None)
+        monkeypatch.setenv("CXX", path)
+        require_compiler()

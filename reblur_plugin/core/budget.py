@@ -103,6 +103,7 @@ class Costs:
         plan = None if known is None else self._again(known, height, width)
         if plan is None or (max_memory is not None and plan.memory > max_memory):
             plan = self._planned(height, width, max_memory)
+            give_back()  # what measuring leaves in the process
         self._plans[height, width, max_memory] = plan
         return plan
 

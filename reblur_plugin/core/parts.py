@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from reblur_plugin.core.device import give_back
 from reblur_plugin.errors import ReblurError
 
 ALIGN = 16  # tiles begin at multiples of it: networks with strides that divide it have the phase of the whole image
@@ -203,7 +204,9 @@ def _change(chain: Callable[[Tensor], Tensor], image: Tensor, halo: int) -> floa
     tiles = cut(image.shape[-2], image.shape[-1], Tiling(1, 2, halo))
     mosaic = Mosaic(tiles)
     for tile in tiles:
+        give_back()
         mosaic.put(tile, chain(tile.crop(image)))
+    give_back()
     return float((mosaic.image() - chain(image)).abs().max())
 
 

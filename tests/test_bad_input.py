@@ -530,8 +530,8 @@ CASES = {
         "{}/data/train/SEQ_A...: expected ...",
     ),
     "stray folder": spoilt(
-        lambda folder, _: (folder / "data/train/__MACOSX").mkdir(),
-        "{}/data/train/__MACOSX: expected a folder 'blur_...",
+        lambda folder, _: (folder / "data/train/notes").mkdir(),
+        "{}/data/train/notes: expected a folder 'blur_...",
     ),
     "two folders that differ": spoilt(
         two_folders, "{}/" + IMAGE + ": no partner of that name in {}/data/train/x (and ..."
@@ -556,7 +556,8 @@ CASES = {
         "{}/" + IMAGE + ": expected an image, but it can't be read (Too many levels of symbolic...",
     ),
     "folder as picture": spoilt(
-        folder_in_place_of(IMAGE), "{}/" + IMAGE + ": expected an image, but it can't be read (Is a directory)"
+        folder_in_place_of(IMAGE),
+        "{}/" + IMAGE.replace("blur_gamma", "sharp") + ": no partner of that name in {}/data/train/SEQ_A/blur_gamma...",
     ),
     "zero bytes in validation": both(
         spoilt(

@@ -11,10 +11,12 @@ from typing import Any
 
 from reblur_plugin.data.images import ImageError
 from reblur_plugin.data.inspection import inspect_images
-from reblur_plugin.data.layouts import REDS_PARTS, is_gopro, is_hide, is_reds, list_pairs, partners, subfolders
+from reblur_plugin.data.layouts import alone_in, hide_partners, list_pairs, partners, realblur_partners
+from reblur_plugin.data.listing import subfolders
 from reblur_plugin.data.packed import BEGUN, INDEX
 from reblur_plugin.data.pairs import DatasetError, Pair, fingerprint
 from reblur_plugin.data.published import split_of
+from reblur_plugin.data.recognition import REDS_PARTS, frames_of_gopro, is_gopro, is_hide, is_reds, pairs_in_folders
 from reblur_plugin.data.synthesis import is_unfinished
 
 Block = dict[str, Any]  # keys of DeblurPairDataset
@@ -92,11 +94,17 @@ def find_blocks(root: Path, blur_key: str | None = None) -> list[Block]:
     """
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected a data set")
+    above = root.absolute().parent
+    if ((root / "sharp").is_dir() and is_gopro(above)) or root.name in REDS_PARTS:
+        raise DatasetError(f"{root}: expected a whole data set, got a part of {above}; check that")
     blocks = _blocks(root, blur_key)
     for folder in subfolders(root) if not blocks else []:
         blocks += _blocks(folder, blur_key)
-    if not blocks and ((root / "sharp").is_dir() or root.name in REDS_PARTS):
-        raise DatasetError(f"{root}: expected a whole data set, got a part of {root.absolute().parent}; check that")
+    if not blocks and (frames := frames_of_gopro(root)):
+        raise DatasetError(
+            f"{root}: expected pairs, got the sharp frames of GOPRO_Large_all; "
+            f"python -m reblur_plugin.data synthesise {frames} OUT makes pairs of them"
+        )
     return blocks or [{"layout": "photographs", "dataroot": str(root)}]
 
 
@@ -115,7 +123,8 @@ def _blocks(root: Path, blur_key: str | None) -> list[Block]:
         kinds = Counter(kind for sequence in subfolders(root) for kind in _kinds(sequence))
         usual = "blur_gamma" if "blur_gamma" in kinds or not kinds else kinds.most_common(1)[0][0]
         return [{"layout": "gopro", **place, "blur_key": blur_key or usual}]
-    return []
+    pairs = pairs_in_folders(root)
+    return [pairs] if pairs else []
 
 
 def _kinds(sequence: Path) -> list[str]:
@@ -165,6 +174,10 @@ def _list(block: Block, problems: list[str], notes: list[str]) -> list[Pair]:
             folders = _reds_folders(Path(block["dataroot"]), problems)
         elif block["layout"] == "folders":
             folders = [(Path(block["dataroot_lq"]), Path(block["dataroot_gt"]), "unknown", "")]
+        elif block["layout"] == "hide":
+            return _kept(problems, *hide_partners(Path(block["dataroot"])))
+        elif block["layout"] == "realblur":
+            return _kept(problems, *realblur_partners(Path(block["dataroot"]), Path(block["meta_info_file"])))
         else:
             return list_pairs(block)
     except DatasetError as error:
@@ -173,14 +186,17 @@ def _list(block: Block, problems: list[str], notes: list[str]) -> list[Pair]:
     pairs: list[Pair] = []
     for blurry, sharp, kind, name in folders:
         try:
-            found, alone = partners(blurry, sharp, kind, name)
+            whole, alone = partners(blurry, sharp, kind, name)
         except DatasetError as error:
             problems.append(str(error))
             continue
-        pairs += found
-        problems += [
-            f"{path}: no partner of that name in {elsewhere}; unzip again or remove it" for path, elsewhere in alone
-        ]
+        pairs += whole
+        problems += [alone_in(*found) for found in alone]
+    return pairs
+
+
+def _kept(problems: list[str], pairs: list[Pair], found: list[str]) -> list[Pair]:
+    problems += found
     return pairs
 
 

@@ -57,11 +57,6 @@ def decode_image(path: Path) -> Pixels:
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def images_in(folder: Path) -> list[Path]:
-    """Return the images in a folder and its sub-folders, sorted; not those whose names begin with a dot."""
-    return sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES)
-
-
 def to_float(pixels: NDArray[Any]) -> NDArray[np.float32]:
     """Return 8- or 16-bit pixels as float32 in [0, 1]; floats as they are."""
     if pixels.dtype == np.float32:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reblur_plugin.data.images import SUFFIXES
+from reblur_plugin.data.listing import list_images, read_lines, subfolders
 from reblur_plugin.data.packed import packed_pairs
 from reblur_plugin.data.pairs import DatasetError, Pair
+from reblur_plugin.data.recognition import advice, is_gopro, is_hide, is_reds
 from reblur_plugin.errors import did_you_mean
-
-REDS_PARTS = ("train_blur", "train_sharp", "val_blur", "val_sharp")
 
 
 def gopro_pairs(root: Path, blur_key: str = "blur_gamma", block: str = "") -> list[Pair]:
@@ -52,6 +50,13 @@ def hide_pairs(root: Path) -> list[Pair]:
 
     Test images are in `test-close-ups` and `test-long-shot`, training images in `train` itself.
     """
+    pairs, problems = hide_partners(root)
+    _refuse(problems)
+    return pairs
+
+
+def hide_partners(root: Path) -> tuple[list[Pair], list[str]]:
+    """Return the pairs that are whole, and a sentence for each image without its partner."""
     what = "HIDE_dataset's train or test, with GT beside it"
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected {what}")
@@ -59,13 +64,12 @@ def hide_pairs(root: Path) -> list[Pair]:
         near = root.parent if root.name == "GT" else root
         raise DatasetError(f"{root}: expected {what}, found none{_elsewhere(near, is_hide)}")
     sharp = list_images(root.parent / "GT")
-    pairs = []
-    for name, path in list_images(root).items():
-        partner = sharp.get(path.stem)
-        if partner is None:
-            raise DatasetError(f"{path}: no partner of that name in {root.parent / 'GT'}; unzip again or remove it")
-        pairs.append(Pair(name, path, partner, "hide"))
-    return pairs
+    images = list_images(root)
+    pairs = [Pair(name, path, sharp[path.stem], "hide") for name, path in images.items() if path.stem in sharp]
+    alone = [path for path in images.values() if path.stem not in sharp]
+    return pairs, [
+        f"{path}: no partner of that name in {root.parent / 'GT'}; unzip again or remove it" for path in alone
+    ]
 
 
 def realblur_pairs(root: Path, lines: Path) -> list[Pair]:
@@ -73,31 +77,49 @@ def realblur_pairs(root: Path, lines: Path) -> list[Pair]:
 
     A line holds the sharp and the blurry image: FOLDER/scene183/gt/gt_7.png FOLDER/scene183/blur/blur_7.png.
     """
+    pairs, problems = realblur_partners(root, lines)
+    _refuse(problems)
+    return pairs
+
+
+def realblur_partners(root: Path, lines: Path) -> tuple[list[Pair], list[str]]:
+    """Return the pairs that are whole, and a sentence for each line that can't be followed."""
     path = root / lines
     try:
-        text = path.read_text(encoding="utf-8").splitlines()
+        text = read_lines(path)
     except OSError as error:
         known = ", ".join(sorted(found.name for found in root.glob("*_list.txt"))) or "none"
         raise DatasetError(f"{path}: expected a list of pairs ({error.strerror}); lists here: {known}") from error
     pairs: dict[str, Pair] = {}
+    problems = []
     for number, line in enumerate(text, 1):
         words = line.split()
         if not words:
             continue
         if len(words) != 2 or any(Path(word).is_absolute() or ".." in Path(word).parts for word in words):
-            raise DatasetError(f"{path}, line {number}: expected a sharp and a blurry image, got {line.strip()!r}")
+            problems.append(f"{path}, line {number}: expected a sharp and a blurry image, got {line.strip()!r}")
+            continue
         sharp, blurry = (root / word for word in words)
-        for image in (blurry, sharp):
-            if not image.is_file():
-                raise DatasetError(f"{image}: no such file, but {path.name} names it in line {number}; unzip it again")
+        missing = [image for image in (blurry, sharp) if not image.is_file()]
+        problems += [
+            f"{image}: no such file, but {path.name} names it in line {number}; unzip it again" for image in missing
+        ]
         parts = Path(words[1]).with_suffix("").parts
         name = "/".join(parts[1:] or parts)
         if name in pairs:
-            raise DatasetError(f"{path}, line {number}: {words[1]} is named twice; remove one of the lines")
-        pairs[name] = Pair(name, blurry, sharp, "realblur")
-    if not pairs:
+            problems.append(f"{path}, line {number}: {words[1]} is named twice; remove one of the lines")
+        elif not missing:
+            pairs[name] = Pair(name, blurry, sharp, "realblur")
+    if not pairs and not problems:
         raise DatasetError(f"{path}: expected a list of pairs, found none; download it again")
-    return [pairs[name] for name in sorted(pairs)]
+    return [pairs[name] for name in sorted(pairs)], problems
+
+
+def _refuse(problems: list[str]) -> None:
+    """Refuse data with problems; the first is told, and how many there are."""
+    if problems:
+        more = f" (and {len(problems) - 1} more problems; python -m reblur_plugin.data check lists them)"
+        raise DatasetError(problems[0] + (more if len(problems) > 1 else ""))
 
 
 def photographs(folder: Path) -> list[Pair]:
@@ -152,56 +174,6 @@ def hold_out(pairs: list[Pair], only: list[str] | None = None, without: list[str
     return kept
 
 
-def is_gopro(root: Path) -> bool:
-    """Return whether folders in `root` are laid out as GOPRO's sequences are."""
-    return any(
-        (folder / "sharp").is_dir() or any(path.is_dir() for path in folder.glob("blur*"))
-        for folder in subfolders(root)
-    )
-
-
-def is_reds(root: Path) -> bool:
-    """Return whether `root` holds parts of REDS."""
-    return any((root / part).is_dir() for part in REDS_PARTS)
-
-
-def is_hide(root: Path) -> bool:
-    """Return whether `root` is HIDE's train or test folder."""
-    return root.name != "GT" and root.is_dir() and (root.parent / "GT").is_dir()
-
-
-def list_images(folder: Path) -> dict[str, Path]:
-    """Return the images in a folder and its sub-folders by their names without suffix, sorted; what is hidden isn't.
-
-    Raises:
-        DatasetError: if there are none, two have one name, or a folder can't be read.
-    """
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder; expected images")
-    found: dict[str, Path] = {}
-    for path in sorted(_walk(folder)):
-        if path.suffix.lower() not in SUFFIXES:
-            continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise DatasetError(f"{path}: a second image named {name!r} beside {found[name].name}; rename one of them")
-        found[name] = path
-    if not found:
-        raise DatasetError(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none")
-    return found
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files and folders in a folder and its sub-folders, but nothing that is hidden."""
-
-    def refuse(error: OSError) -> None:
-        raise DatasetError(f"{error.filename}: this folder can't be read ({error.strerror})") from error
-
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in folders + files if not name.startswith("."))
-
-
 def _path(options: Mapping[str, Any], key: str) -> Path:
     if not options.get(key):
         what = "file" if key == "meta_info_file" else "folder"
@@ -214,7 +186,7 @@ def _folders(root: Path, what: str, fits: Callable[[Path], bool] = lambda _: Tru
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected {what}")
     folders = subfolders(root)
-    if not fits(root) and (elsewhere := _elsewhere(root, fits)):
+    if not fits(root) and (elsewhere := _elsewhere(root, fits) or advice(root)):
         raise DatasetError(f"{root}: expected {what}, found none{elsewhere}")
     if not folders:
         raise DatasetError(f"{root}: no folders in it; expected {what}")
@@ -236,18 +208,6 @@ def _elsewhere(root: Path, fits: Callable[[Path], bool]) -> str:
     return ""
 
 
-def subfolders(root: Path) -> list[Path]:
-    """Return the folders in `root` that aren't hidden, sorted.
-
-    Raises:
-        DatasetError: if it can't be read.
-    """
-    try:
-        return sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    except OSError as error:
-        raise DatasetError(f"{root}: this folder can't be read ({error.strerror})") from error
-
-
 def partners(blurry: Path, sharp: Path, kind: str, prefix: str = "") -> tuple[list[Pair], list[tuple[Path, Path]]]:
     """Return the pairs of two folders, and the images without partner, each with the folder where it is missing.
 
@@ -266,6 +226,11 @@ def _match(blurry: Path, sharp: Path, kind: str, prefix: str = "") -> list[Pair]
     if alone:
         path, elsewhere = alone[0]
         others = sum(folder == elsewhere for _, folder in alone) - 1
-        more = f" (and {others} more)" if others else ""
-        raise DatasetError(f"{path}: no partner of that name in {elsewhere}{more}; unzip again or remove it")
+        raise DatasetError(alone_in(path, elsewhere, others))
     return pairs
+
+
+def alone_in(path: Path, elsewhere: Path, others: int = 0) -> str:
+    """Return the sentence on an image whose partner is missing in the folder `elsewhere`, as those of `others` are."""
+    more = f" (and {others} more)" if others else ""
+    return f"{path}: no partner of that name in {elsewhere}{more}; unzip again or remove it"

@@ -6,6 +6,7 @@ Written in GOPRO's layout: OUT/SEQUENCE/{blur or blur_gamma, sharp}/NAME.png, wi
 from __future__ import annotations
 
 import json
+import sys
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -21,12 +22,13 @@ from tqdm import tqdm
 
 from reblur_plugin.data.blur import Frame
 from reblur_plugin.data.images import decode_image, write_image
-from reblur_plugin.data.layouts import list_images, subfolders
+from reblur_plugin.data.listing import gaps, in_order, is_hidden, list_images, subfolders
 from reblur_plugin.data.pairs import DatasetError
 from reblur_plugin.data.recipes import Films, Settings, Shakes
 from reblur_plugin.files import as_bytes, locked, remove_parts, whole_file
 
 SETTINGS = "synthesis.json"  # its `pairs` is null until all are made
+_SHOWN = 12  # gaps of a sequence that are named
 FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 
 
@@ -144,15 +146,18 @@ def _sources(root: Path) -> list[Source]:
         return [_film(root)]
     if not root.is_dir():
         raise DatasetError(f"{root}: no such file or folder; expected a film or frames")
-    films = sorted(path for path in root.iterdir() if path.suffix.lower() in FILMS and not path.name.startswith("."))
+    films = [path for path in root.iterdir() if path.suffix.lower() in FILMS and not is_hidden(path.name)]
     if films:
-        return [_film(path) for path in films]
+        return [_film(path) for path in sorted(films, key=lambda path: in_order(path.name))]
     folders = [folder for folder in subfolders(root) if list_images(folder)]
     return [_folder(folder) for folder in folders or [root]]
 
 
 def _folder(folder: Path) -> Source:
     images = list_images(folder)
+    if missing := gaps(images):
+        more = f" and {len(missing) - _SHOWN} more gaps" if len(missing) > _SHOWN else ""
+        tqdm.write(f"{folder}: no frame {', '.join(missing[:_SHOWN])}{more}: averages across them jump", sys.stderr)
     return Source(folder.name, lambda: (Named(path.stem, partial(_frame, path)) for path in images.values()))
 
 

@@ -21,7 +21,12 @@ def log_means(dataset: str, scores: Scores, best: dict[str, Any], metrics: Itera
         logger.warning(f"{dataset}: {name} stays unadapted: {reason}")
     if len(scores.fallbacks) > _SHOWN:
         logger.warning(f"{dataset}: {len(scores.fallbacks)} images stay unadapted")
-    if not list(metrics):
+    metrics = list(metrics)
+    for metric in metrics:
+        if names := scores.infinite(metric):
+            some = f"{len(names)} of {len(scores.images)} images, such as {names[0]}: equal to the sharp one"
+            logger.warning(f"{dataset}: {metric} is infinite for {some}; left out of the means")
+    if not metrics:
         return
     bests = ", ".join(f"{metric} {value['val']:.4f} @ {value['iter']}" for metric, value in best.items())
     kind = f", blur kind {scores.blur_kind}" if scores.blur_kind else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from tqdm import tqdm
 from reblur_plugin.core.boundary import evaluated
 from reblur_plugin.core.kernel import residual_kernel
 from reblur_plugin.core.reblurability import reblurability_map
-from reblur_plugin.data.images import SUFFIXES, ImageError, images_in, read_image, to_tensor, to_uint8, write_image
+from reblur_plugin.data.images import SUFFIXES, ImageError, read_image, to_tensor, to_uint8, write_image
+from reblur_plugin.data.listing import images_in
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.evaluation.pictures import Picture, comparison, heat_map, with_kernel
 from reblur_plugin.evaluation.scores import write_rows
@@ -36,7 +37,8 @@ def find_results(inputs: Sequence[Path], out: Path | None) -> list[Result]:
     """Return the images of files and folders (with their sub-folders), each once.
 
     Raises:
-        ImageError: if one is missing, a folder holds no images, or `out` is within a folder that is ranked.
+        ImageError: if one is missing, a folder holds no images, folders have no names in common, or `out` is within a
+            folder that is ranked.
     """
     found: dict[Path, Result] = {}
     for given in inputs:
@@ -54,7 +56,17 @@ def find_results(inputs: Sequence[Path], out: Path | None) -> list[Result]:
                 found.setdefault(path.resolve(), Result(given, path.relative_to(given).as_posix(), path))
         else:
             raise ImageError(f"{given}: no such file or folder")
+    folders: dict[Path, set[str]] = {given: set() for given in inputs if given.is_dir()}
+    for result in found.values():
+        if result.given in folders:
+            folders[result.given].add(_stem(result.name))
+    if len(folders) > 1:
+        common_names(folders)
     return list(found.values())
+
+
+def _stem(name: str) -> str:
+    return Path(name).with_suffix("").as_posix()
 
 
 def rank(
@@ -140,14 +152,30 @@ def ranking_table(ranked: Sequence[tuple[float, Result]]) -> str:
     lines += [f"{number:4d}  {value:6.3f}  {result.path}" for number, (value, result) in enumerate(ranked, 1)]
     folders: dict[Path, dict[str, float]] = {}
     for value, result in ranked:
-        folders.setdefault(result.given, {})[str(Path(result.name).with_suffix(""))] = value
-    if len(folders) > 1:
-        shared = set.intersection(*(set(values) for values in folders.values()))
+        folders.setdefault(result.given, {})[_stem(result.name)] = value
+    shared = set.intersection(*(set(values) for values in folders.values())) if len(folders) > 1 else set()
+    if shared:
         means = {folder: [values[name] for name in shared] for folder, values in folders.items()}
-        rows = sorted((math.fsum(values) / len(values), str(folder)) for folder, values in means.items() if shared)
+        rows = sorted((math.fsum(values) / len(values), str(folder)) for folder, values in means.items())
         lines += ["", f"mean over the {len(shared)} images that all {len(folders)} folders have"]
         lines += [f"{mean:6.3f}  {folder}" for mean, folder in rows]
     return "\n".join(lines)
+
+
+def common_names(folders: Mapping[Path, Collection[str]]) -> set[str]:
+    """Return the names that all folders have.
+
+    Raises:
+        ImageError: if there is none; the message shows two names that don't meet.
+    """
+    shared = set.intersection(*(set(names) for names in folders.values()))
+    if not shared:
+        found = " and ".join(f"{min(names, default='none')} in {folder}" for folder, names in list(folders.items())[:2])
+        raise ImageError(
+            f"RESULT: expected folders that have images of the same names, to compare them, got {found}; "
+            "rename them, or rank each folder by itself"
+        )
+    return shared
 
 
 def write_ranking(ranked: Sequence[tuple[float, Result]], path: Path) -> None:

@@ -50,10 +50,21 @@ class Scores:
     blur_kind: str = ""
 
     def mean(self, stage: str, metric: str) -> float:
-        """Return a metric's mean over the images where it exists (NIQE is nan on small ones), nan if there is none."""
+        """Return a metric's mean over the images where it is a finite number, nan if there is none.
+
+        NIQE is nan on small images, PSNR infinite where an image equals its sharp partner (`infinite`).
+        """
         values = [image[stage][metric] for image in self.images.values() if metric in image.get(stage, {})]
-        finite = [value for value in values if not math.isnan(value)]
+        finite = [value for value in values if math.isfinite(value)]
         return math.fsum(finite) / len(finite) if finite else math.nan
+
+    def infinite(self, metric: str) -> list[str]:
+        """Return the images for which a metric is infinite at some stage."""
+        return [
+            name
+            for name, stages in self.images.items()
+            if any(math.isinf(values.get(metric, 0.0)) for values in stages.values())
+        ]
 
     def stages(self) -> list[str]:
         """Return the stages that there are, in their natural order."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reblur_plugin.data.images import SUFFIXES, ImageError, images_in
+from reblur_plugin.data.images import SUFFIXES, ImageError
+from reblur_plugin.data.listing import images_in
 
 Existing = Literal["refuse", "overwrite", "skip"]
 

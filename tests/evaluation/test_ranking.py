@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -85,11 +86,19 @@ class TestTable:
     ) -> None:
         monkeypatch.chdir(methods[0])
         assert run(monkeypatch, "a.png", methods[0], "trip/../a.png", "--weights", weights) == 0
-        assert [line.split()[2:] for line in capfd.readouterr().out.splitlines()[1:4]] == [
+        assert [line.split()[2:] for line in capfd.readouterr().out.splitlines()[1:]] == [
             [str(methods[0] / "trip/b.png")],
             ["a.png"],
-            [],
         ]
+
+    def test_folders_without_a_name_in_common_are_refused_with_two_that_do_not_meet(
+        self, weights: Path, methods: list[Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        other = methods[0].parent / "other"
+        other.mkdir()
+        shutil.copy(methods[0] / "a.png", other / "a-1.png")
+        assert run(monkeypatch, methods[0], other, "--weights", weights) == 1
+        assert f"got a in {methods[0]} and a-1 in {other}; rename them" in capfd.readouterr().err
 
     def test_a_bad_file_is_told_at_the_end_and_the_others_are_ranked(
         self, weights: Path, methods: list[Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -5,20 +5,13 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 
 from reblur_plugin.core import memory
 from reblur_plugin.errors import ReblurError
-
-# Of control groups of the second version (no controllers named) and of the first: limit, use, caches in memory.stat.
-_GROUP_FILES = {
-    "": ("memory.max", "memory.current", "inactive_file"),
-    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-}
 
 
 class DeviceError(ReblurError):
@@ -104,47 +97,8 @@ def available(device: torch.device) -> int | None:
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
         return int(0.9 * (free - held)) + held
-    found = [size for size in (_free_in_machine(), *_free_in_groups()) if size is not None]
-    return int(0.9 * min(found)) + held if found else None
-
-
-def _free_in_machine(meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    try:
-        return 1024 * _entries(meminfo)["MemAvailable"]
-    except (OSError, KeyError):
-        return memory.free_on_windows()
-
-
-def _free_in_groups(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
-    """Yield what each control group that this process is in (a container, a batch job) has left.
-
-    Read caches count as free: the system gives them up before it stops a process.
-    """
-    try:
-        lines = own.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
-            continue
-        limit, usage, cache = _GROUP_FILES[controllers]
-        root = mounted / controllers
-        folder = root / path.lstrip("/")
-        for group in (folder, *folder.parents):
-            with suppress(OSError, ValueError, KeyError):  # no such group from here, or "max": no limit
-                free = int((group / limit).read_text(encoding="utf-8")) - int(
-                    (group / usage).read_text(encoding="utf-8")
-                )
-                yield max(0, free + _entries(group / "memory.stat")[cache])
-            if group == root:
-                break
-
-
-def _entries(path: Path) -> dict[str, int]:
-    """Return the numbers in a file of lines such as "MemFree: 12 kB"."""
-    words = (line.replace(":", "").split() for line in path.read_text(encoding="utf-8").splitlines())
-    return {name: int(value) for name, value, *_ in words}
+    left = memory.free()
+    return None if left is None else int(0.9 * left) + held
 
 
 def in_gib(size: float) -> str:

@@ -8,12 +8,20 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 _SIZES: tuple[str, ...] = ("PeakWorkingSetSize", "WorkingSetSize", "QuotaPeakPagedPoolUsage", "QuotaPagedPoolUsage")
 _SIZES += ("QuotaPeakNonPagedPoolUsage", "QuotaNonPagedPoolUsage", "PagefileUsage", "PeakPagefileUsage")
 _STATES = ("TotalPhys", "AvailPhys", "TotalPageFile", "AvailPageFile", "TotalVirtual", "AvailVirtual", "AvailExtended")
+
+
+# Of control groups of the second version (no controllers named) and of the first: limit, use, caches in memory.stat.
+_GROUP_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 
 
 class _Counters(ctypes.Structure):
@@ -53,6 +61,50 @@ def most_held() -> int | None:
         return None if counters is None else int(counters.PeakWorkingSetSize)
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def free() -> int | None:
+    """Return the bytes that this process could take: what the machine has free, or its container or batch job."""
+    return min((size for size in (_free_in_machine(), *_free_in_groups()) if size is not None), default=None)
+
+
+def _free_in_machine(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    try:
+        return 1024 * _entries(meminfo)["MemAvailable"]
+    except (OSError, KeyError):
+        return free_on_windows()
+
+
+def _free_in_groups(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """Yield what each control group that this process is in (a container, a batch job) has left.
+
+    Read caches count as free: the system gives them up before it stops a process.
+    """
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        limit, usage, cache = _GROUP_FILES[controllers]
+        root = mounted / controllers
+        folder = root / path.lstrip("/")
+        for group in (folder, *folder.parents):
+            with suppress(OSError, ValueError, KeyError):  # no such group from here, or "max": no limit
+                free = int((group / limit).read_text(encoding="utf-8")) - int(
+                    (group / usage).read_text(encoding="utf-8")
+                )
+                yield max(0, free + _entries(group / "memory.stat")[cache])
+            if group == root:
+                break
+
+
+def _entries(path: Path) -> dict[str, int]:
+    """Return the numbers in a file of lines such as "MemFree: 12 kB"."""
+    words = (line.replace(":", "").split() for line in path.read_text(encoding="utf-8").splitlines())
+    return {name: int(value) for name, value, *_ in words}
 
 
 def free_on_windows() -> int | None:

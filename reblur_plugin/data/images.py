@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**40))  # memory is the limit; read when cv2 is loaded
+import cv2
+
+from reblur_plugin.core import memory
+from reblur_plugin.data.tiff import Pixels, TiffError, decode_tiff, is_tiff
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.files import whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+_DAMAGED = "expected an image, got a damaged or unknown file; unzip or download it again"
+_PNG, _MOST_OF_PNG = b"\x89PNG\r\n\x1a\n", 1_000_000
+_BYTES = 12  # a pixel, while a picture of 16 bits is read
 
 
 class ImageError(ReblurError):
@@ -40,21 +50,57 @@ def decode_image(path: Path) -> Pixels:
     Raises:
         ImageError: if the file is missing, empty, truncated or no picture.
     """
+    encoded = read_encoded(path, "an image")
+    if is_tiff(encoded):
+        try:
+            pixels = decode_tiff(encoded).pixels
+        except TiffError as error:
+            raise ImageError(f"{path}: {error}") from error
+        except Exception as error:  # decoders raise whatever a damaged file leads them to
+            raise ImageError(f"{path}: {_DAMAGED}") from error
+        colours = pixels[..., : 3 if pixels.shape[2] > 2 else 1]
+        return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))
+    found: Any = None
+    with contextlib.suppress(cv2.error):  # a header that it doesn't believe, say
+        found = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if found is None:
+        raise ImageError(f"{path}: {_DAMAGED}")
+    if found.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"{path}: expected 8 or 16 bits a channel, got {found.dtype}; convert it to PNG")
+    return cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
+
+
+def read_encoded(path: Path, what: str) -> bytes:
+    """Return the content of a picture's file whose pixels fit into memory.
+
+    Raises:
+        ImageError: if the file can't be read, is empty, or its header claims more pixels than there is memory for.
+    """
     try:
-        encoded = np.fromfile(path, dtype=np.uint8)
+        encoded = path.read_bytes()
     except OSError as error:
-        raise ImageError(f"{path}: expected an image, but it can't be read ({error.strerror})") from error
-    if encoded.size == 0:
-        raise ImageError(f"{path}: expected an image, got an empty file; unzip or download it again")
-    try:
-        pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error:  # a header that asks for too many pixels, say
-        pixels = None
-    if pixels is None:
-        raise ImageError(f"{path}: expected an image, got a damaged or unknown file; unzip or download it again")
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"{path}: expected 8 or 16 bits a channel, got {pixels.dtype}; convert it to PNG")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        raise ImageError(f"{path}: expected {what}, but it can't be read ({error.strerror})") from error
+    if not encoded:
+        raise ImageError(f"{path}: expected {what}, got an empty file; unzip or download it again")
+    width, height = _claimed(encoded)
+    if max(width, height) > _MOST_OF_PNG and encoded.startswith(_PNG):
+        most = f"at most {_MOST_OF_PNG:,} pixels each way"
+        raise ImageError(f"{path}: expected an image of {most}, got {width}x{height}; cut it")
+    needed, free = width * height * _BYTES, memory.free()
+    if free is not None and needed > free:
+        sizes = f"{needed / 2**30:.1f} GiB of memory for {width}x{height} pixels, got {free / 2**30:.1f}"
+        raise ImageError(f"{path}: expected {sizes}; cut it, or use a machine with more")
+    return encoded
+
+
+def _claimed(encoded: bytes) -> tuple[int, int]:
+    """Return width and height as a header claims them, (0, 0) where the format bounds them itself or isn't known."""
+    if encoded.startswith(_PNG):
+        return int.from_bytes(encoded[16:20], "big"), int.from_bytes(encoded[20:24], "big")
+    if encoded.startswith(b"BM"):
+        width, height = (int.from_bytes(encoded[at : at + 4], "little", signed=True) for at in (18, 22))
+        return abs(width), abs(height)
+    return 0, 0
 
 
 def to_float(pixels: NDArray[Any]) -> NDArray[np.float32]:

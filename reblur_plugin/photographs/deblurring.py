@@ -63,6 +63,8 @@ def deblur(
 
 def _deblur(job: Job, adapter: Adapter, device: torch.device) -> None:
     photograph = Photograph.load(job.source)
+    for note in photograph.told:
+        _say(f"{job.source}: {note}")
     blurry = photograph.rgb().to(device)
     plan = adapter.plan(blurry, adapter.config.max_memory or available(device))
     adaptation = _adapt(job.source.name, adapter, blurry, plan)

@@ -5,22 +5,26 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 from torch import Tensor
 
-from reblur_plugin.data.images import SUFFIXES, ImageError, Pixels, to_float, to_tensor
+from reblur_plugin.data.images import SUFFIXES, ImageError, read_encoded, to_float, to_tensor
+from reblur_plugin.data.tiff import Pixels, TiffError, decode_tiff, is_tiff, turn
 from reblur_plugin.files import whole_file
 
 _TIFF = (".tif", ".tiff")
-_TIFF_COMPRESSIONS = (1, 8, 32773, 32946)  # none, deflate, packbits, deflate's older number
 _RGB = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}  # OpenCV's order of channels, and back
 _ORIENTATION = 0x0112  # EXIF tag
+_KINDS: dict[bytes, type[ImageFile]] = {b"\x89PNG": PngImageFile, b"RIFF": WebPImageFile, b"\xff\xd8": JpegImageFile}
+_PNG, _COLOUR_TYPE, _GREY_AND_ALPHA = b"\x89PNG\r\n\x1a\n", 25, 4
 _QUALITY = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95], ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
 _QUALITY |= {".webp": [cv2.IMWRITE_WEBP_QUALITY, 101]}  # above 100: lossless
 
@@ -33,11 +37,13 @@ class Photograph:
         pixels: upright, as the camera's note says.
         icc: colour profile, None if there is none.
         exif: the camera's notes with the orientation set to "upright", None if there are none.
+        told: sentences on what the result won't have of the file.
     """
 
     pixels: Pixels
     icc: bytes | None = None
     exif: bytes | None = None
+    told: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> Photograph:
@@ -46,19 +52,17 @@ class Photograph:
         Raises:
             ImageError: if the file is missing, empty, damaged or of a kind that isn't read.
         """
-        try:
-            encoded = path.read_bytes()
-        except OSError as error:
-            raise ImageError(f"{path}: expected a photograph, but it can't be read ({error.strerror})") from error
         if path.suffix.lower() not in SUFFIXES:
             raise ImageError(f"{path}: expected one of {', '.join(SUFFIXES)}, got {path.suffix!r}")
-        photograph, reason = None, ""
+        encoded = read_encoded(path, "a photograph")
         try:
-            photograph = _decode_tiff(encoded) if path.suffix.lower() in _TIFF else _decode(encoded)
+            photograph = _decode(encoded)
+        except TiffError as error:
+            raise ImageError(f"{path}: {error}") from error
         except Exception as error:  # decoders raise whatever a damaged file leads them to
-            reason = f" ({error})"
+            raise ImageError(f"{path}: expected a photograph, got a damaged or unknown file ({error})") from error
         if photograph is None:
-            raise ImageError(f"{path}: expected a photograph, got an empty, damaged or unknown file{reason}")
+            raise ImageError(f"{path}: expected a photograph, got a damaged or unknown file")
         return photograph
 
     def rgb(self) -> Tensor:
@@ -94,9 +98,14 @@ class Photograph:
 
     def _encode(self, suffix: str) -> bytes | None:
         channels = self.pixels.shape[2]
-        colours = self.pixels if channels != 2 else self.pixels[..., [0, 0, 0, 1]]  # OpenCV knows no grey with alpha
+        if channels == 2 and suffix == ".png" and self.pixels.dtype == np.uint8:  # OpenCV knows no grey with alpha
+            file = io.BytesIO()
+            Image.fromarray(self.pixels, "LA").save(file, "PNG", icc_profile=self.icc, exif=self.exif or b"")
+            return file.getvalue()
+        colours = self.pixels if channels != 2 else self.pixels[..., [0, 0, 0, 1]]
         order = _RGB[colours.shape[2]]
-        notes = {cv2.IMAGE_METADATA_ICCP: self.icc, cv2.IMAGE_METADATA_EXIF: self.exif}
+        icc = self.icc if channels != 2 else None  # whose profile isn't for RGB
+        notes = {cv2.IMAGE_METADATA_ICCP: icc, cv2.IMAGE_METADATA_EXIF: self.exif}
         kept = {kind: np.frombuffer(note, dtype=np.uint8) for kind, note in notes.items() if note}
         if suffix == ".bmp":
             kept = {}
@@ -121,8 +130,9 @@ class Photograph:
 
 
 def _decode(encoded: bytes) -> Photograph | None:
-    if not encoded:
-        return None
+    if is_tiff(encoded):
+        found = decode_tiff(encoded)
+        return _checked(found.pixels, found.icc, None, _frames_note(found.pages, "pages"))
     read = cv2.imdecodeWithMetadata(np.frombuffer(encoded, dtype=np.uint8), flags=cv2.IMREAD_UNCHANGED)
     pixels, kinds, notes = read[:3]
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
@@ -130,40 +140,47 @@ def _decode(encoded: bytes) -> Photograph | None:
     note = {int(kind): bytes(value.ravel()) for kind, value in zip(np.ravel(kinds), notes, strict=True)}
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     pixels = pixels[..., _RGB[pixels.shape[2]]]
+    if encoded.startswith(_PNG) and encoded[_COLOUR_TYPE] == _GREY_AND_ALPHA:
+        pixels = pixels[..., [0, 3]]
     orientation, exif = _upright(note.get(cv2.IMAGE_METADATA_EXIF))
-    return Photograph(_turn(pixels, orientation), note.get(cv2.IMAGE_METADATA_ICCP), exif)
+    icc, told = note.get(cv2.IMAGE_METADATA_ICCP), []
+    kind = next((kind for mark, kind in _KINDS.items() if encoded.startswith(mark)), None)
+    if kind is not None:
+        with kind(io.BytesIO(encoded)) as picture:  # not Image.open, which refuses large ones
+            icc = picture.info.get("icc_profile")  # OpenCV takes the index of a phone's second picture for it
+            if kind is not JpegImageFile:  # phones put a second picture there, which nobody means
+                told += _frames_note(getattr(picture, "n_frames", 1), "frames")
+            if picture.mode == "CMYK":
+                converted, why = _from_cmyk(picture, icc)
+                pixels = pixels if converted is None else converted
+                icc, told = None, [*told, why]
+    return _checked(turn(pixels, orientation), icc, exif, told)
 
 
-def _decode_tiff(encoded: bytes) -> Photograph | None:
-    with tifffile.TiffFile(io.BytesIO(encoded)) as file:
-        page: Any = file.pages[0]
-        tags = {tag.code: tag.value for tag in page.tags}
-        if page.compression not in _TIFF_COMPRESSIONS:
-            return _decode_by_opencv(encoded, page, tags.get(34675))
-        pixels = page.asarray()
-    if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (2, 3):
-        return None
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        pixels = np.iinfo(pixels.dtype).max - pixels
-    if pixels.shape[2] > 4 or page.photometric not in (0, 1, 2):
-        return None
-    return Photograph(_turn(pixels, tags.get(274, 1)), tags.get(34675))
+def _checked(pixels: Pixels, icc: bytes | None, exif: bytes | None, told: list[str]) -> Photograph:
+    """Return the photograph, without a profile that is for other channels than it has."""
+    expected = b"GRAY" if pixels.shape[2] < 3 else b"RGB "
+    if icc and len(icc) > 20 and icc[16:20] != expected:
+        spaces = (space.decode("ascii", "replace").strip() for space in (icc[16:20], expected))
+        told = [*told, "its colour profile is left out: it is for {}, the pixels are {}".format(*spaces)]
+        icc = None
+    return Photograph(pixels, icc, exif, tuple(told))
 
 
-def _decode_by_opencv(encoded: bytes, page: Any, icc: bytes | None) -> Photograph | None:
-    """Return a TIFF whose compression (LZW, JPEG) `tifffile` doesn't know by itself.
+def _frames_note(count: int, what: str) -> list[str]:
+    return [f"{count} {what}: the first one alone is deblurred"] if count > 1 else []
 
-    OpenCV turns it upright; it would multiply colours by alpha.
-    """
-    if page.photometric not in (1, 2, 6) or page.samplesperpixel not in (1, 3):
-        kind = f"{page.photometric.name}, {page.samplesperpixel} channels, compression {page.compression.name}"
-        raise ValueError(f"{kind}; save it without")
-    pixels = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-        return None
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    return Photograph(np.ascontiguousarray(pixels[..., _RGB[pixels.shape[2]]]), icc)
+
+def _from_cmyk(picture: Image.Image, icc: bytes | None) -> tuple[Pixels | None, str]:
+    """Return sRGB pixels by the picture's profile, None where it has none that can be followed, and what was done."""
+    try:
+        if icc is None:
+            raise ImageCms.PyCMSError("no profile")
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        found = ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except ImageCms.PyCMSError:
+        return None, "CMYK without a profile that can be followed: colours are converted by the plain formula"
+    return np.asarray(found), "CMYK: converted to sRGB by its profile"
 
 
 def _upright(exif: bytes | None) -> tuple[int, bytes | None]:
@@ -180,14 +197,3 @@ def _upright(exif: bytes | None) -> tuple[int, bytes | None]:
     except Exception:  # notes that nobody can read raise whatever; the picture is what matters
         return 1, None
     return orientation, exif
-
-
-def _turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Return pixels turned and mirrored so that EXIF's `orientation` (1 to 8) becomes upright."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)

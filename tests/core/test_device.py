@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from reblur_plugin.core import device
+from reblur_plugin.core import device, memory
 from reblur_plugin.core.device import DeviceError, device_named
 
 CPU = torch.device("cpu")
@@ -57,7 +57,7 @@ def groups(tmp_path: Path) -> Path:
 class TestGroups:
     def found(self, groups: Path, own: str) -> list[int]:
         (groups / "own").write_text(own)
-        return list(device._free_in_groups(groups / "own", groups))
+        return list(memory._free_in_groups(groups / "own", groups))
 
     def test_a_limit_further_up_counts(self, groups: Path) -> None:
         assert self.found(groups, "0::/job/step\n") == [1000 - 700 + 150]
@@ -73,7 +73,7 @@ class TestGroups:
 
     def test_a_group_that_cannot_be_seen_from_here_says_nothing(self, groups: Path, tmp_path: Path) -> None:
         assert self.found(groups, "0::/elsewhere\n") == []
-        assert list(device._free_in_groups(tmp_path / "missing", groups)) == []
+        assert list(memory._free_in_groups(tmp_path / "missing", groups)) == []
 
     def test_a_group_over_its_limit_has_nothing_left(self, groups: Path) -> None:
         (groups / "job" / "memory.current").write_text("2000")
@@ -81,18 +81,18 @@ class TestGroups:
 
     def test_the_least_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(device, "in_use", lambda device: 7)
-        monkeypatch.setattr(device, "_free_in_groups", lambda: iter([1000, 300]))
+        monkeypatch.setattr(memory, "_free_in_groups", lambda: iter([1000, 300]))
         for machine, expected in ((2000, 277), (100, 97), (None, 277)):
-            monkeypatch.setattr(device, "_free_in_machine", lambda machine=machine: machine)
+            monkeypatch.setattr(memory, "_free_in_machine", lambda machine=machine: machine)
             assert device.available(CPU) == expected
 
 
 def test_a_machine_that_says_nothing_has_no_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "meminfo").write_text("MemTotal:  9 kB\nMemAvailable:       3 kB\n")
-    assert device._free_in_machine(tmp_path / "meminfo") == 3 * 1024
-    assert device._free_in_machine(tmp_path / "missing") is None
-    monkeypatch.setattr(device, "_free_in_groups", lambda: iter([]))
-    monkeypatch.setattr(device, "_free_in_machine", lambda: None)
+    assert memory._free_in_machine(tmp_path / "meminfo") == 3 * 1024
+    assert memory._free_in_machine(tmp_path / "missing") is None
+    monkeypatch.setattr(memory, "_free_in_groups", lambda: iter([]))
+    monkeypatch.setattr(memory, "_free_in_machine", lambda: None)
     assert device.available(CPU) is None
 
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from reblur_plugin.core.boundary import bare, choose_output
 from reblur_plugin.errors import ReblurError
-from reblur_plugin.files import FileError, whole_file
+from reblur_plugin.files import FileError, at_home, whole_file
 from reblur_plugin.version import __version__
 from reblur_plugin.wrappings import entries, weights_in, without_prefixes
 
@@ -60,7 +60,7 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: if it is missing, no checkpoint, truncated, or holds more than tensors and plain values.
     """
-    path = Path(path).expanduser()
+    path = at_home(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; check the path")
     try:
@@ -163,7 +163,7 @@ def network(weights: str | Path, label: Literal["g", "r"]) -> nn.Module:
         raise CheckpointError(
             f"{weights}: belongs to a network {block.get('type')!r} that isn't known here; give its module by --import"
         ) from error
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # it may be anybody's class, and anybody's file
         raise CheckpointError(f"{weights}: {block.get('type')} can't take the options in it: {error}") from error
     if label == "g":
         choose_output(built, told.get("deblurred_output"))

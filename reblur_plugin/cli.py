@@ -28,7 +28,12 @@ def parser(program: str, description: str, example: str) -> argparse.ArgumentPar
         help="what started this process: pytorch is torchrun, slurm is srun; by default what the environment tells",
     )
     arguments.add_argument(
-        "--force_yml", nargs="+", default=[], metavar="KEY=VALUE", help="change options: train:total_iter=1000"
+        "--force_yml",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change options: train:total_iter=1000",
     )
     add_import(arguments, "import your own modules, whose classes register themselves with BasicSR")
     arguments.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # set by old launchers
@@ -57,7 +62,9 @@ def alone(program: str) -> None:
 
 def add_import(arguments: argparse.ArgumentParser, does: str) -> None:
     """Add `--import`, for classes of the user's."""
-    arguments.add_argument("--import", dest="modules", nargs="+", default=[], metavar="MODULE", help=does)
+    arguments.add_argument(
+        "--import", dest="modules", nargs="+", action="extend", default=[], metavar="MODULE", help=does
+    )
 
 
 def read_options(arguments: argparse.Namespace, is_train: bool) -> reading.Options:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reblur_plugin import cli, host
+from reblur_plugin.names import problem
 
 
 def main() -> int:
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _suffix(word: str) -> str:
-    if Path(word).name != word:
+    if word and problem(f"a{word}"):
         raise argparse.ArgumentTypeError(f"expected letters behind a name such as _sharp, got {word!r}")
     return word
 

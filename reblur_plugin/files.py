@@ -19,11 +19,20 @@ try:
     import fcntl
 except ImportError:  # on Windows nothing is locked
     fcntl = None
+_HELD: set[Path] = set()  # folders' locks that this process has
 _LONG = 200  # bytes of a name, beyond which the file's system may not take more of them
 
 
 class FileError(ReblurError):
     """A file that can't be written; the message names it, the disk's reason and the remedy."""
+
+
+def at_home(path: str | Path) -> Path:
+    """Return a path whose ~ is the home folder; unchanged where the system knows no such person."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 @contextmanager
@@ -53,6 +62,15 @@ def whole_file(path: Path, remedy: str = "", named: Path | None = None) -> Itera
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink()  # not there any more unless something went wrong
+
+
+def decoded(content: bytes) -> str:
+    """Return text that somebody may have saved in any editor: UTF-8 or UTF-16, with a mark at its beginning or without.
+
+    Raises:
+        UnicodeDecodeError: if it is in another encoding.
+    """
+    return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
 
 
 def as_bytes(name: str) -> bytes:
@@ -87,7 +105,12 @@ def _partial_name(name: str) -> str:
 
 
 def _machine() -> str:
-    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+    """Return what tells this machine's numbers of processes from those of others, and of other containers."""
+    known = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        known.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+        known.append(os.readlink("/proc/self/ns/pid"))
+    return f"{zlib.crc32(' '.join(known).encode()):08x}"
 
 
 @cache
@@ -129,15 +152,32 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         FileError: if another process has it.
     """
-    path = folder.with_name(f".{folder.name}.lock")
-    file = _lock(path, folder) if fcntl else None
+    path = folder.absolute().with_name(f".{folder.name}.lock")
+    with _alone_in_process(path, folder):
+        file = _lock(path, folder) if fcntl else None
+        try:
+            yield
+        finally:
+            if file:
+                with contextlib.suppress(OSError):
+                    path.unlink()  # before others can have it
+                file.close()
+
+
+@contextmanager
+def _alone_in_process(path: Path, folder: Path) -> Iterator[None]:
+    """Keep this process' other threads away: the system's lock is the process', and goes with the first to end."""
+    if path in _HELD:
+        raise FileError(_taken(folder, "this process"))
+    _HELD.add(path)
     try:
         yield
     finally:
-        if file:
-            with contextlib.suppress(OSError):
-                path.unlink()  # before others can have it
-            file.close()
+        _HELD.discard(path)
+
+
+def _taken(folder: Path, who: str) -> str:
+    return f"{folder}: expected no other run to write there, got {who}; wait for its end, or take another name"
 
 
 def _lock(path: Path, folder: Path) -> IO[str] | None:
@@ -149,17 +189,15 @@ def _lock(path: Path, folder: Path) -> IO[str] | None:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    file.truncate(0)
-                    file.write(f"process {os.getpid()} of {socket.gethostname()}")
-                    file.flush()
+                    with contextlib.suppress(OSError):  # a full disk
+                        file.truncate(0)
+                        file.write(f"process {os.getpid()} of {socket.gethostname()}")
+                        file.flush()
                     return file
             except FileNotFoundError:  # whoever had it has just ended
                 pass
             except (BlockingIOError, PermissionError) as error:
                 file.seek(0)
-                raise FileError(
-                    f"{folder}: expected no other run to write there, got {file.read() or 'one'}; "
-                    "wait for its end, or take another name"
-                ) from error
+                raise FileError(_taken(folder, file.read() or "one")) from error
             file.close()
     return None

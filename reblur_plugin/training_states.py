@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from reblur_plugin.checkpoints import CheckpointError, load, origin, plain, state_dict
 from reblur_plugin.core.updater import Updater
+from reblur_plugin.files import at_home
 from reblur_plugin.options.reading import OptionError, Options
 
 _KEYS = {"iter", "draws", "to_validate", "updaters", "best"}  # by which a training goes on
@@ -60,7 +61,7 @@ def find(opt: Options, auto_resume: bool) -> Found:
             except CheckpointError as error:
                 notes.append(f"skipped {path.name}: {error}")
     if opt["path"].get("resume_state"):
-        return Found(*_whole_state(opt, Path(opt["path"]["resume_state"]).expanduser()), notes)
+        return Found(*_whole_state(opt, at_home(opt["path"]["resume_state"])), notes)
     return Found(None, {}, notes)
 
 

@@ -18,13 +18,13 @@ import pytest
 import torch
 import yaml
 
-from reblur_plugin import cli, test, train
+from reblur_plugin import check, cli, test, train
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
 
 Options = dict[str, Any]
 Spoil = Callable[[Path, Options], object]
-PROGRAMS = {"train": train.main, "test": test.main}
+PROGRAMS = {"train": train.main, "test": test.main, "check": check.main}
 IMAGE = "data/train/SEQ_A/blur_gamma/000000.png"
 SHOWN = "data/test/SEQ_A/blur_gamma/000000.png"
 DAMAGED = "expected an image, got a damaged or unknown file; unzip or download it again"
@@ -218,14 +218,21 @@ CASES = {
     "empty file": said("", "{}/o.yml: expected keys and values, got NoneType; see options/ for examples"),
     "list": said("- a\n", "{}/o.yml: expected keys and values, got list; see options/ for examples"),
     "key twice": said("name: x\nname: y\n", "{}/o.yml, line 2: expected plain YAML, but the key 'name' stands twice"),
-    "utf-16": said("name: x".encode("utf-16"), "{}/o.yml: expected an option file, but it can't be read ('utf-8' ..."),
+    "latin-1": said(
+        "name: é".encode("latin-1"), "{}/o.yml: expected an option file in UTF-8, got another encoding at..."
+    ),
+    "utf-16": said("- a".encode("utf-16"), "{}/o.yml: expected keys and values, got list; see options/ for examples"),
     "control character": said("a: \x01\n", "{}/o.yml: expected plain YAML, but unacceptable character #x0001..."),
     "open quote": said("name: 'x\n", "{}/o.yml, line 2: expected plain YAML, but found unexpected end of stream"),
     "two colons": said("name: a: b\n", "{}/o.yml, line 1: expected plain YAML, but mapping values are not allowed..."),
     "two documents": said("a: 1\n---\nb: 2\n", "{}/o.yml, line 2: expected plain YAML, but found another document"),
     "list as key": said("? [a]\n: b\n", "{}/o.yml, line 1: expected plain YAML, but a key must be a word"),
-    "13th month": said("name: 2020-13-45\n", "{}/o.yml: expected plain YAML, but month must be in 1..12"),
-    "block in itself": said("a: &a\n  b: *a\n", "{}/o.yml: expected plain YAML, but ..."),
+    "block in itself": said("a: &a\n  b: *a\n", "{}/o.yml: expected plain YAML, but blocks are nested deeper than 40"),
+    "deep": said("a: " + 50 * "[" + 50 * "]", "{}/o.yml: expected plain YAML, but blocks are nested deeper than 40"),
+    "alias bomb": said(
+        "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join(9 * [f'*a{n - 1}'])}]\n" for n in range(1, 30)),
+        "{}/o.yml: expected plain YAML, but its aliases (*) stand for more than 100,000 values",
+    ),
     "unknown alias": said("a: *b\n", "{}/o.yml, line 1: expected plain YAML, but found undefined alias 'b'"),
     "too deep": said("[" * 3000, "{}/o.yml: expected plain YAML, but maximum recursion depth exceeded..."),
     "object": said("a: !!python/object/apply:os.mkdir [made]\n", "{}/o.yml, line 1: expected plain YAML, but could..."),
@@ -329,7 +336,53 @@ CASES = {
     ),
     "network without type": both(changed("network_g: type: missing", lambda options: options["network_g"].pop("type"))),
     "text as number of blocks": both(
-        forced("network_g:num_blocks=x", "network_g: ResUNet can't take these options: ...")
+        forced("network_g:num_blocks=x", "network_g: num_blocks: expected a whole number from 1 to 100,000, got 'x'")
+    ),
+    "fewer blocks than none": both(
+        forced("network_g:num_blocks=-3", "network_g: num_blocks: expected a whole number from 1 to 100,000, got -3")
+    ),
+    "no feature": both(
+        forced("network_r:num_feat=0", "network_r: num_feat: expected a whole number from 1 to 100,000, got 0")
+    ),
+    "number as flag": both(forced("network_g:global_skip=3", "network_g: global_skip: expected true or false, got 3")),
+    "unknown upsampling": both(
+        forced(
+            "network_g:upsample=bicubic", "network_g: upsample: expected one of pixelshuffle, deconv..., got 'bicubic'"
+        )
+    ),
+    # names that become files
+    "data set that leads out": both(
+        forced(
+            "datasets:val_a/../../../escaped={type: DeblurPairDataset}", "datasets: val_a/../../../escaped: unknown..."
+        )
+    ),
+    "other data set that leads out": both(
+        forced("datasets:val:type=PairedImageDataset datasets:val:name=../../escaped", "datasets: val: ...")
+    ),
+    "name with a line's end": both(forced('name="a\\n"', "name: expected letters, digits, _ . + -, got 'a\\n'")),
+    "Windows' device": both(
+        forced("name=com1.old", "name: expected a name for files, got 'com1.old': Windows keeps it for a device")
+    ),
+    "long name": both(forced(f"name={'a' * 300}", f"name: expected letters, digits, _ . + -, got '{'a' * 300}'")),
+    # numbers
+    "seed beyond 32 bits": both(
+        forced("manual_seed=5000000000", "manual_seed: expected at most 4294967295, got 50...")
+    ),
+    "endless training": forced(f"train:total_iter={10**23}", f"train: total_iter: expected at most {10**12}, got 1..."),
+    "rate of 400 digits": forced(
+        f"train:optim_g:lr={'9' * 400}", "train: optim_g: lr: expected a number > 0, got 99..."
+    ),
+    "one beta": forced("train:optim_g:betas=[0.9]", "train: optim_g: Adam can't take these options: ..."),
+    "nobody's folder": forced("datasets:train:dataroot=~nobody.here/x", "~nobody.here/x: no such folder; expected ..."),
+    # classes that don't belong there
+    "adversary as pixel loss": forced(
+        "train:pixel_opt={type: GANLoss, gan_type: vanilla}",
+        "train: pixel_opt: type: expected a loss of (output, sharp), got GANLoss",
+    ),
+    "discriminator as M_D": Case(
+        "...",
+        spoil=lambda _, options: (options["path"].clear(), options.update(network_g={"type": "ReblurDiscriminator"})),
+        programs=("train", "check"),
     ),
     "two of three widths": both(
         forced("network_g:num_feats=[4,4]", "network_g: ResUNet can't take these options: not ...")
@@ -601,7 +654,14 @@ CASES = {
         programs=("test",),
     ),
     "missing state": forced("path:resume_state=none.state", "path: resume_state: no such file none.state"),
-    "text as state": spoilt(resumed(b"no"), "{}/training_states/2.state: " + FOREIGN + "..."),
+    "text as state": Case(
+        "{}/training_states/2.state: " + FOREIGN + "...", spoil=resumed(b"no"), programs=("train", "check")
+    ),
+    "no wandb": Case(
+        "logger: wandb: the package wandb isn't installed; pip install wandb",
+        force=("logger:use_tb_logger=true", "logger:wandb={project: mine}"),
+        programs=("train", "check"),
+    ),
     "BasicSR's state": spoilt(
         resumed({"iter": 2, "epoch": 0, "optimizers": [], "schedulers": []}),
         "{}/training_states/2.state: expected a training state of ours, but best is missing",

@@ -291,6 +291,15 @@ class TestErrors:
                 "unzip again or remove it"
             )
 
+    def test_a_second_force_yml_adds_to_the_first(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        place.write()
+        words = ["--force_yml", "name=a", "manual_seed=3", "--force_yml", "train:total_iter=7"]
+        taken: list[Options] = []
+        monkeypatch.setattr(training, "train", lambda *given: taken.append(given[0]))
+        monkeypatch.setattr(sys, "argv", ["train", "-opt", str(place.file), *words])
+        train.main()
+        assert (taken[0]["name"], taken[0]["manual_seed"], taken[0]["train"]["total_iter"]) == ("a", 3, 7)
+
     @pytest.mark.parametrize("program", PROGRAMS)
     def test_several_processes_need_torchrun(
         self, error_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch, program: str

@@ -112,7 +112,7 @@ with whole_file(folder / "a.png") as file:
     ) -> None:
         in_another_process(self.HALF, tmp_path)
         (tmp_path / f".c.png.{files._machine()}.{os.getppid()}.part").touch()
-        monkeypatch.setattr("socket.gethostname", lambda: "another")
+        monkeypatch.setattr(files, "_machine", lambda: "00000000")
         with whole_file(tmp_path / "b.png"):
             pass
         assert len(list(tmp_path.glob("*.part"))) == 2
@@ -122,15 +122,23 @@ with whole_file(folder / "a.png") as file:
             pass
         assert [path.name.split(".")[1] for path in tmp_path.glob(".*.part")] == ["c"]
 
+    def test_a_container_of_the_same_name_is_another_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        own = files._machine()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "readlink", lambda path: "pid:[1]")
+            other = files._machine()
+        assert own != other
+
     def test_where_a_look_at_a_process_would_end_it_none_is_taken(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("os.kill", pytest.fail)
         part = tmp_path / f".a.png.{files._machine()}.1.part"
         part.touch()
-        monkeypatch.setattr(files.os, "name", "nt")
-        files._forget_the_dead(tmp_path)
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr("os.kill", lambda *_: part.unlink())
+            patch.setattr(files.os, "name", "nt")
+            alive = files._is_alive(1)
+        assert alive
         assert part.exists()
 
     def test_a_name_as_long_as_the_disk_takes_can_be_written(self, tmp_path: Path) -> None:
@@ -159,6 +167,15 @@ os._exit(0)
                 "wait for its end, or take another name\n"
             )
         assert in_another_process(self.TRY, folder) == "free\n"
+
+    def test_a_second_use_in_the_same_process_is_refused_and_ends_no_lock(self, tmp_path: Path) -> None:
+        folder = tmp_path / "run"
+        with locked(folder):
+            with pytest.raises(FileError, match="got this process; wait"), locked(folder):
+                pass
+            assert "expected no other run" in in_another_process(self.TRY, folder)
+        with locked(folder):
+            pass
 
     def test_nothing_stays(self, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt), locked(tmp_path / "run"):

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "reblur_plugin"
 COMMANDS = ("__main__", "check", "cli", "data.__main__", "deblur", "reblurability", "schema", "test", "train")
 # Innermost first: a room may import those before it, and the rooms and modules of its own ring.
 RINGS = (
-    ("errors", "files", "streams", "version"),
+    ("errors", "files", "names", "streams", "version"),
     ("core",),  # plain PyTorch
     # BasicSR and files
     ("archs", "checkpoints", "data", "host", "losses", "metrics", "options", "training_states", "wrappings"),
@@ -25,7 +25,19 @@ RINGS = (
     COMMANDS,
 )
 # Modules that command lines import before they know whether there is anything to do
-LIGHT = ["errors", "cli", "streams", "train", "test", "reblurability", "registration", "host", "core.choices"]
+LIGHT = [
+    "errors",
+    "cli",
+    "files",
+    "names",
+    "streams",
+    "train",
+    "test",
+    "reblurability",
+    "registration",
+    "host",
+    "core.choices",
+]
 LIGHT += [f"options.{name}" for name in ("values", "keys", "schema", "page", "reading", "checks")]
 # Calls that run what they are given, by their full name, beside those that Ruff knows
 RUNNING = {"compile", "__import__"}

@@ -11,6 +11,8 @@ from reblur_plugin.data.packed import packed_pairs
 from reblur_plugin.data.pairs import DatasetError, Pair
 from reblur_plugin.data.recognition import advice, is_gopro, is_hide, is_reds
 from reblur_plugin.errors import did_you_mean
+from reblur_plugin.files import at_home
+from reblur_plugin.names import leads_out
 
 
 def gopro_pairs(root: Path, blur_key: str = "blur_gamma", block: str = "") -> list[Pair]:
@@ -96,7 +98,7 @@ def realblur_partners(root: Path, lines: Path) -> tuple[list[Pair], list[str]]:
         words = line.split()
         if not words:
             continue
-        if len(words) != 2 or any(Path(word).is_absolute() or ".." in Path(word).parts for word in words):
+        if len(words) != 2 or any(map(leads_out, words)):
             problems.append(f"{path}, line {number}: expected a sharp and a blurry image, got {line.strip()!r}")
             continue
         sharp, blurry = (root / word for word in words)
@@ -178,7 +180,7 @@ def _path(options: Mapping[str, Any], key: str) -> Path:
     if not options.get(key):
         what = "file" if key == "meta_info_file" else "folder"
         raise DatasetError(f"{key}: missing; the layout {options.get('layout', 'gopro')!r} needs this {what}")
-    return Path(options[key]).expanduser()
+    return at_home(options[key])
 
 
 def _folders(root: Path, what: str, fits: Callable[[Path], bool] = lambda _: True) -> list[Path]:

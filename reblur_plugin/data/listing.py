@@ -12,10 +12,10 @@ from pathlib import Path
 
 from reblur_plugin.data.images import SUFFIXES
 from reblur_plugin.data.pairs import DatasetError
+from reblur_plugin.files import decoded
 
 # Folders that systems and network disks make for themselves
 _SYSTEMS = {"@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "__MACOSX", "System Volume Information", "lost+found"}
-_ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # by the mark at the beginning
 
 
 def is_hidden(name: str) -> bool:
@@ -91,14 +91,11 @@ def read_lines(path: Path) -> list[str]:
         DatasetError: if it is in another encoding.
         OSError: if it can't be read.
     """
-    content = path.read_bytes()
-    encoding = _ENCODINGS.get(content[:2], "utf-8-sig")
     try:
-        return content.decode(encoding).splitlines()
+        return decoded(path.read_bytes()).splitlines()
     except UnicodeDecodeError as error:
         raise DatasetError(
-            f"{path}: expected a list in {encoding.removesuffix('-sig').upper()}, got another encoding at byte "
-            f"{error.start}; save it as UTF-8"
+            f"{path}: expected a list in UTF-8, got another encoding at byte {error.start}; save it as UTF-8"
         ) from error
 
 

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from reblur_plugin.data.images import ImageError, Pixels
 from reblur_plugin.data.pairs import DatasetError, File, Pair, fingerprint
 from reblur_plugin.files import locked, remove_parts, whole_file, writing
+from reblur_plugin.names import leads_out
 
 INDEX, BEGUN = "index.json", "begun.json"
 _FORMAT = "reblur_plugin pairs 1"
@@ -241,7 +242,7 @@ def _stack(blurry: Pixels, sharp: Pixels) -> Pixels:
 
 def _pair(root: Path, entry: dict[str, Any], kind: str) -> PackedPair:
     name = entry["name"]
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:  # results are written under this name
+    if leads_out(name):  # results are written under this name
         raise ValueError(name)
     path = root / f"{name}.npy"
     blurry, sharp = ((str(file), int(size)) for file, size in entry["files"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,9 +15,11 @@ from reblur_plugin import registration
 from reblur_plugin.data.images import to_uint8
 from reblur_plugin.data.pair_dataset import DeblurPairDataset
 from reblur_plugin.engine import experiment, processes
+from reblur_plugin.engine.batches import Batches
 from reblur_plugin.errors import MetricError, ReblurError
 from reblur_plugin.evaluation.scoring import Measured, Scorer, first_set, needs_own_net, needs_reference
 from reblur_plugin.host import get_root_logger
+from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options import components
 from reblur_plugin.options.reading import OptionError, Options, complete, in_iterations, metric_options
 
@@ -54,6 +57,8 @@ def prepare(options: Options, root: Path, is_train: bool, launcher: str = "none"
         raise OptionError("datasets: expected a block test_... or val, got none")
     datasets = {name: components.build_dataset(name, block) for name, block in blocks.items()}
     if is_train:
+        if wandb_project(opt) and importlib.util.find_spec("wandb") is None:
+            raise OptionError("logger: wandb: the package wandb isn't installed; pip install wandb")
         opt |= _of_training(options, datasets, opt["world_size"])
     return opt, datasets
 
@@ -93,6 +98,23 @@ def _of_training(options: Options, datasets: Datasets, world_size: int) -> Optio
     if isinstance(dataset, DeblurPairDataset):
         found |= {"data_fingerprint": dataset.fingerprint(), "blur_kind": dataset.blur_kind}
     return found
+
+
+def wandb_project(opt: Options) -> str | None:
+    """Return the project of Weights & Biases that gets the curves, None without one."""
+    return (opt["logger"].get("wandb") or {}).get("project") if opt["logger"]["use_tb_logger"] else None
+
+
+def try_out(opt: Options, model: Any, batches: Batches, validated: Iterable[Any]) -> None:
+    """Try what would end a training early before it has made anything: metrics, data, M_D on them.
+
+    Raises:
+        ReblurError: for what can't be used.
+    """
+    try_all_metrics(opt, validated)
+    first = batches.first()
+    if isinstance(model, ReblurModel):
+        model.deblur(first["lq"][:1])
 
 
 def try_all_metrics(opt: Options, datasets: Iterable[Any]) -> None:

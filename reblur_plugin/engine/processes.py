@@ -42,7 +42,8 @@ def _slurm_to_torchrun() -> None:
     """Set torchrun's variables from slurm's. The processes meet on the first node of the job."""
     try:
         nodes = os.environ["SLURM_NODELIST"]
-        names = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
+        count = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in os.environ else "SLURM_NTASKS"
+        names = {"RANK": "SLURM_PROCID", "WORLD_SIZE": count, "LOCAL_RANK": "SLURM_LOCALID"}
         os.environ |= {name: os.environ[source] for name, source in names.items()}
     except KeyError as error:
         raise OptionError(f"--launcher slurm: {error.args[0]} isn't set; start with srun") from error
@@ -90,7 +91,7 @@ def leave() -> None:
 
 def seed_everything(*numbers: int) -> None:
     """Seed Python, NumPy and PyTorch, on all devices, with one number or with several together."""
-    seed = numbers[0] if len(numbers) == 1 else int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    seed = numbers[0] % 2**32 if len(numbers) == 1 else int(np.random.SeedSequence(numbers).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

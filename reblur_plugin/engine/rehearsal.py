@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Subset
 
+from reblur_plugin import training_states
 from reblur_plugin.archs.complexity import count_macs, count_parameters
 from reblur_plugin.core.schedule import LearningRate
 from reblur_plugin.engine.batches import Batches
-from reblur_plugin.engine.preparation import Datasets, prepare, try_all_metrics
+from reblur_plugin.engine.preparation import Datasets, prepare, try_out
 from reblur_plugin.engine.processes import memory_in_gib
 from reblur_plugin.engine.progress import Progress
 from reblur_plugin.host import build_model
@@ -31,12 +33,17 @@ def rehearse(options: Options, root: Path) -> Iterator[str]:
     """
     opt, datasets = prepare(options, root, True)
     val = {key: value for key, value in opt["val"].items() if key != "best"}  # whose networks would be written
+    state, networks, _ = training_states.find(opt, auto_resume=False)
+    opt["path"] |= networks
     model = build_model({**opt, "val": val})
-    progress = Progress(opt, len(datasets["train"]), None)
+    if state:
+        model.resume_training(state)
+    progress = Progress(opt, len(datasets["train"]), state)
     yield from _sizes(opt, datasets, model, progress)
     validated = {phase: dataset for phase, dataset in datasets.items() if phase != "train" and opt["val"]}
-    try_all_metrics(opt, validated.values())
-    seconds = _time_iteration(model, datasets["train"], opt)
+    with closing(Batches(datasets["train"], opt, 0)) as batches:
+        try_out(opt, model, batches, validated.values())
+        seconds = _time_iteration(model, batches, opt)
     for name, value in model.get_current_log().items():
         yield f"{name}: {value:.4g}"
     total = seconds * progress.total
@@ -63,22 +70,18 @@ def _sizes(opt: Options, datasets: Datasets, model: Any, progress: Progress) -> 
     yield f"learning rate: {_plan(opt['train'])}"
 
 
-def _time_iteration(model: Any, dataset: Any, opt: Options) -> float:
+def _time_iteration(model: Any, batches: Batches, opt: Options) -> float:
     """Return the seconds of an iteration, data included, after a warm-up."""
-    batches = Batches(dataset, opt, 0)
     start = 0.0
-    try:
-        for iteration in range(1, _WARM_UP + _TIMED + 1):
-            if iteration == _WARM_UP + 1:
-                _wait(opt)
-                start = time.perf_counter()
-            model.update_learning_rate(iteration, warmup_iter=opt["train"].get("warmup_iter", -1))
-            model.feed_data(batches.next())
-            model.optimize_parameters(iteration)
-        _wait(opt)
-        return (time.perf_counter() - start) / _TIMED
-    finally:
-        batches.close()
+    for iteration in range(1, _WARM_UP + _TIMED + 1):
+        if iteration == _WARM_UP + 1:
+            _wait(opt)
+            start = time.perf_counter()
+        model.update_learning_rate(iteration, warmup_iter=opt["train"].get("warmup_iter", -1))
+        model.feed_data(batches.next())
+        model.optimize_parameters(iteration)
+    _wait(opt)
+    return (time.perf_counter() - start) / _TIMED
 
 
 def _time_image(model: Any, dataset: Any, opt: Options) -> float:

@@ -18,6 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from reblur_plugin.engine import experiment
 from reblur_plugin.engine.preparation import prepare, try_all_metrics
 from reblur_plugin.evaluation.journal import Journal
+from reblur_plugin.files import at_home
 from reblur_plugin.host import build_model
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options.reading import Options
@@ -86,7 +87,7 @@ def _identity(options: Options, datasets: list[Any], device: torch.device) -> di
     """Return all that the results depend on; what is large as a hash."""
     weights = [path for key, path in options["path"].items() if key.startswith("pretrain_network")]
     weights += [block.get("weights") for block in (options["val"].get("metrics") or {}).values()]
-    files = [Path(path).expanduser() for path in weights if path]
+    files = [at_home(path) for path in weights if path]
     return {
         "options": _hash(json.dumps(options, sort_keys=True, default=str).encode()),
         "checkpoints": [_hash(path.read_bytes()) for path in files if path.is_file()],

@@ -5,7 +5,6 @@ Read from top to bottom: `train` prepares, resumes, tries out, opens the folders
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,14 +20,14 @@ from reblur_plugin import training_states
 from reblur_plugin.engine import experiment
 from reblur_plugin.engine.batches import Batches
 from reblur_plugin.engine.interruption import Interrupted, Interruption, WatchedImages
-from reblur_plugin.engine.preparation import prepare, try_all_metrics
+from reblur_plugin.engine.preparation import prepare, try_out, wandb_project
 from reblur_plugin.engine.processes import seed_everything
 from reblur_plugin.engine.progress import Progress, Reporter
 from reblur_plugin.engine.resuming import differences
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.host import build_model, init_tb_logger, init_wandb_logger
 from reblur_plugin.models.reblur_model import ReblurModel
-from reblur_plugin.options.reading import OptionError, Options
+from reblur_plugin.options.reading import Options
 
 
 def train(options: Options, root: Path, launcher: str = "none", auto_resume: bool = False) -> bool:
@@ -58,7 +57,7 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
     with closing(Batches(datasets.pop("train"), opt, progress.draws)) as batches:
         validated = list(datasets.values())
         try:
-            stop.together(lambda: _try_out(opt, model, batches, validated))
+            stop.together(lambda: try_out(opt, model, batches, validated))
         except Interrupted as interrupted:  # nothing is trained yet that could be saved
             raise interrupted.error or interrupted from None
         with experiment.opened(opt, archive=state is None) as logger:
@@ -68,27 +67,13 @@ def train(options: Options, root: Path, launcher: str = "none", auto_resume: boo
                 return Training(opt, model, batches, validated, progress, stop, logger, writer).run()
 
 
-def _try_out(opt: Options, model: Any, batches: Batches, validated: list[Any]) -> None:
-    """Try before anything is created what would end the run early: metrics, data, M_D on them, packages."""
-    try_all_metrics(opt, validated)
-    first = batches.first()
-    if isinstance(model, ReblurModel):
-        model.deblur(first["lq"][:1])
-    if _wandb_project(opt) and importlib.util.find_spec("wandb") is None:
-        raise OptionError("logger: wandb: the package wandb isn't installed; pip install wandb")
-
-
-def _wandb_project(opt: Options) -> str | None:
-    return (opt["logger"].get("wandb") or {}).get("project") if opt["logger"]["use_tb_logger"] else None
-
-
 @contextmanager
 def _curves(opt: Options) -> Iterator[Any]:
     """Give TensorBoard's writer, None without one; Weights & Biases mirrors it if the options name a project."""
     if opt["rank"] != 0 or not opt["logger"]["use_tb_logger"]:
         yield None
         return
-    if _wandb_project(opt):
+    if wandb_project(opt):
         init_wandb_logger(opt)
     with closing(init_tb_logger(opt["path"]["tb_logger"])) as writer:
         yield writer

@@ -14,12 +14,14 @@ from tqdm import tqdm
 
 from reblur_plugin.core.adapt import Adaptation
 from reblur_plugin.data.images import to_uint8, write_image
+from reblur_plugin.errors import ReblurError
 from reblur_plugin.evaluation.journal import Entry
 from reblur_plugin.evaluation.pictures import Picture, comparison
 from reblur_plugin.evaluation.request import Request
 from reblur_plugin.evaluation.scores import BLURRY, DEBLURRED, REBLURRED, Scores, TraceRow, stage_after
 from reblur_plugin.evaluation.scoring import Awaited, Measured, Scorer
 from reblur_plugin.evaluation.workers import workers_for
+from reblur_plugin.names import leads_out
 
 
 class Deblurrer(Protocol):
@@ -179,11 +181,14 @@ def _stages(model: Deblurrer, blurry: Tensor, request: Request) -> list[_Stages]
 def _name(item: dict[str, Any], dataset: Any) -> str:
     """Return a name that no other image of the data set has: data set classes of others only know paths."""
     if "name" in item:
-        return item["name"]
+        if leads_out(str(item["name"])):
+            raise ReblurError(f"{dataset.opt['name']}: expected a name within its folder, got {item['name']!r}")
+        return str(item["name"])
     path, root = Path(item["lq_path"]), dataset.opt.get("dataroot_lq")
     if root and path.is_relative_to(root):
         path = path.relative_to(root)
-    return path.relative_to(path.anchor).with_suffix("").as_posix()
+    inside = Path(*(part for part in path.relative_to(path.anchor).parts if part != ".."))
+    return inside.with_suffix("").as_posix()
 
 
 def _write_pictures(stem: Path, images: dict[str, Picture], sharp: Picture | None, side_by_side: bool) -> None:

@@ -16,7 +16,7 @@ from reblur_plugin.core.choices import ORDERS, SHARP_REFERENCES, Order, SharpRef
 from reblur_plugin.core.joint import JointStep, Output
 from reblur_plugin.core.schedule import PiecewiseLinear
 from reblur_plugin.core.updater import Updater
-from reblur_plugin.errors import ReblurError
+from reblur_plugin.errors import ReblurError, building
 from reblur_plugin.host import build_loss
 
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -157,9 +157,5 @@ def _loss(train: dict[str, Any], key: str, device: torch.device) -> Any:
 
 def built(where: str, build: Callable[[dict[str, Any]], Built], options: dict[str, Any]) -> Built:
     """Return what BasicSR builds from a block; values that its class can't take become a sentence."""
-    try:
+    with building(where, options.get("type"), ReblurModelError):
         return build(options)
-    except ReblurError:
-        raise
-    except (TypeError, ValueError, LookupError, NotImplementedError, AssertionError, RuntimeError) as error:
-        raise ReblurModelError(f"{where}: {options.get('type')} can't take these options: {error}") from error

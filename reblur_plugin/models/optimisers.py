@@ -9,6 +9,7 @@ from torch import nn
 
 from reblur_plugin.core.schedule import LearningRate
 from reblur_plugin.core.updater import Updater
+from reblur_plugin.errors import building
 from reblur_plugin.models.criteria import ReblurModelError
 
 _UNUSABLE = ("LBFGS", "Optimizer", "SparseAdam")  # needs a closure, is no algorithm, needs sparse gradients
@@ -57,7 +58,5 @@ def _optimizer(label: str, weights: list[nn.Parameter], train: dict[str, Any]) -
         raise ReblurModelError(
             f"train: optim_{label}: type: PyTorch has no optimiser {name!r} that fits; the paper uses Adam"
         )
-    try:
+    with building(f"train: optim_{label}", name, ReblurModelError):
         return kind(weights, **options)
-    except (TypeError, ValueError) as error:
-        raise ReblurModelError(f"train: optim_{label}: {name} can't take these options: {error}") from error

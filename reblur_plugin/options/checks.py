@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from reblur_plugin.core.choices import AdaptConfig
 from reblur_plugin.errors import did_you_mean
+from reblur_plugin.files import at_home
+from reblur_plugin.names import problem
 from reblur_plugin.options import schema
 from reblur_plugin.options.keys import KNOWN_BETTER, TRAIN
 from reblur_plugin.options.reading import Options, beyond_the_end
 
+_BEYOND_FLOATS = 1 << 1023  # whole numbers from here on are no numbers for a computation
 _PHASES = ("train", "val", "val_...", "test", "test_...")
 
 
@@ -23,6 +25,11 @@ def problems(options: Options, is_train: bool) -> list[str]:
         return ["train, datasets: train: missing: these are options of a test; python -m reblur_plugin.test -opt FILE"]
     own_model = options.get("model_type") in (None, "ReblurModel")
     found = _against_schema(options, schema.training(own_model) if is_train else schema.test(own_model))
+    found += [
+        said
+        for said in _check_names(options)
+        if not any(known.startswith(said.split("expected ")[0]) for known in found)
+    ]
     found += _check_files(options)
     if is_train:
         found += _check_training(options, own_model)
@@ -49,6 +56,8 @@ def _against_schema(options: Options, rules: dict[str, Any]) -> list[str]:
             for key in error.instance:
                 if key not in known and not any(re.search(pattern, str(key)) for pattern in patterns):
                     found[f"{prefix}{key}: unknown key{did_you_mean(key, known)}"] = None
+        elif error.validator == "maximum" and error.schema.get("type") == "integer":
+            found[f"{prefix}expected at most {error.validator_value}, got {error.instance!r}"] = None
         else:
             found[f"{prefix}expected {error.schema.get('title', error.message)}, got {error.instance!r}"] = None
     return list(found)
@@ -69,11 +78,29 @@ def _validator() -> Any:
         return isinstance(value, int) and not isinstance(value, bool)  # 1e5 is a number, not a count
 
     def is_number(_: Any, value: Any) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        return (isinstance(value, float) and math.isfinite(value)) or abs(value) < _BEYOND_FLOATS
 
     base = jsonschema.Draft202012Validator
     checker = base.TYPE_CHECKER.redefine("integer", is_integer).redefine("number", is_number)
     return jsonschema.validators.extend(base, type_checker=checker)
+
+
+def _check_names(options: Options) -> list[str]:
+    """Return what is wrong with names that become files and folders."""
+    datasets = options.get("datasets")
+    names = {"name": options.get("name")}
+    for key, block in datasets.items() if isinstance(datasets, dict) else ():
+        names[f"datasets: {key}"] = key
+        names[f"datasets: {key}: name"] = block.get("name") if isinstance(block, dict) else None
+    val = options.get("val")
+    names["val: suffix"] = val.get("suffix") if isinstance(val, dict) else None
+    return [
+        f"{where}: expected a name for files, got {name!r}: {why}"
+        for where, name in names.items()
+        if isinstance(name, str) and (why := problem(name))
+    ]
 
 
 def _check_files(options: Options) -> list[str]:
@@ -84,7 +111,7 @@ def _check_files(options: Options) -> list[str]:
         f"path: {key}: no such file {value}"
         for key, value in path.items()
         if (str(key).startswith("pretrain_network") or key == "resume_state") and value
-        if not Path(str(value)).expanduser().is_file()
+        if not at_home(str(value)).is_file()
     ]
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from reblur_plugin.errors import ReblurError, did_you_mean
+from reblur_plugin.errors import building, did_you_mean
 from reblur_plugin.host import build_dataset as build_by_basicsr
 from reblur_plugin.host import registry
 from reblur_plugin.options.reading import OptionError, Options
+
+_LARGEST = 100_000  # of a network's counts: more is a slip
 
 
 def build_dataset(name: str, block: Options) -> Any:
@@ -18,12 +20,8 @@ def build_dataset(name: str, block: Options) -> Any:
     Raises:
         ReblurError: for what is wrong with its files, and for what a class of BasicSR's or the user's can't take.
     """
-    try:
+    with building(f"datasets: {name}", block["type"], OptionError):
         return build_by_basicsr(block)
-    except ReblurError:
-        raise
-    except (LookupError, TypeError, ValueError, OSError) as error:
-        raise OptionError(f"datasets: {name}: {block['type']} can't take these options: {error!r}") from error
 
 
 def problems(options: Options) -> list[str]:
@@ -92,4 +90,34 @@ def _arguments(where: str, component: Any, block: Options, is_metric: bool) -> l
         found += [
             f"{where}: {key}: unknown key{did_you_mean(key, named)}" for key in sorted(given - set(named), key=str)
         ]
+    return found + _values(where, component, block)
+
+
+def _values(where: str, component: Any, block: Options) -> list[str]:
+    """Return what is wrong with values of simple types, by the class's annotations; our networks' counts are > 0."""
+    try:
+        hints = get_type_hints(component.__init__ if inspect.isclass(component) else component)
+    except Exception:  # anybody's annotations
+        return []
+    least = 1 if component.__module__.startswith("reblur_plugin.archs.") else None
+    found = []
+    for key, value in block.items():
+        expected = _expected(hints.get(str(key)), value, least)
+        found += [f"{where}: {key}: expected {expected}, got {value!r}"] if expected else []
     return found
+
+
+def _expected(hint: Any, value: Any, least: int | None) -> str:
+    """Return in words what a value should be instead; empty if it may stay, or the annotation says nothing of it."""
+    if hint is bool:
+        return "" if isinstance(value, bool) else "true or false"
+    if get_origin(hint) is Literal:
+        return "" if value in get_args(hint) else f"one of {', '.join(map(str, get_args(hint)))}"
+    if hint is int or hint == Sequence[int]:
+        numbers = value if isinstance(value, list) and hint is not int else [value]
+        whole = all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
+        if whole and (least is None or all(least <= number <= _LARGEST for number in numbers)):
+            return ""
+        bounds = "" if least is None else f" from {least} to {_LARGEST:,}"
+        return f"a whole number{bounds}" if hint is int else f"a list of whole numbers{bounds}"
+    return ""

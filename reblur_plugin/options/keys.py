@@ -21,6 +21,7 @@ from reblur_plugin.options.values import (
     NATURAL,
     OPEN,
     POSITIVE,
+    SEED,
     SEQUENCES,
     SIZE,
     TEXT,
@@ -47,7 +48,7 @@ DATASET: Schema = {
     "dataroot": key(TEXT, "Folder of the images, for all layouts but `folders`."),
     "dataroot_lq": key(TEXT, "Folder of the blurry images, for `folders`."),
     "dataroot_gt": key(TEXT, "Folder of the sharp images, for `folders`."),
-    "blur_key": key(TEXT, "Which blur of GOPRO: `blur_gamma` or `blur` (D11).", default="blur_gamma"),
+    "blur_key": key(NAME, "Which blur of GOPRO: `blur_gamma` or `blur` (D11).", default="blur_gamma"),
     "meta_info_file": key(TEXT, "List of the pairs, for `realblur`."),
     "only": key(SEQUENCES, "Sequences to keep; all by default."),
     "without": key(SEQUENCES, "Sequences to leave out."),
@@ -58,10 +59,14 @@ DATASET: Schema = {
         default="nah",
     ),
     "cache": key(FLAG, "Keep decoded images in memory, in every worker.", default=False),
-    "gt_size": key(COUNT, "Side of a training patch in pixels; a training needs it (D8)."),
-    "seed": key(NATURAL, "Seed of crops and augmentation; `manual_seed` by default."),
-    "batch_size_per_gpu": key(COUNT, "Images in a batch of one process; a training needs it (D8)."),
-    "num_worker_per_gpu": key(NATURAL, "Processes that read images, for each process that trains.", default=0),
+    "gt_size": key(COUNT | {"maximum": 100_000}, "Side of a training patch in pixels; a training needs it (D8)."),
+    "seed": key(SEED, "Seed of crops and augmentation; `manual_seed` by default."),
+    "batch_size_per_gpu": key(
+        COUNT | {"maximum": 100_000}, "Images in a batch of one process; a training needs it (D8)."
+    ),
+    "num_worker_per_gpu": key(
+        NATURAL | {"maximum": 1024}, "Processes that read images, for each process that trains.", default=0
+    ),
     "pin_memory": key(FLAG, _BASICSR_READS_IT),
     "prefetch_mode": key(choice("cpu", "cuda"), _BASICSR_READS_IT),
     "dataset_enlarge_ratio": key(COUNT, _BASICSR_READS_IT),
@@ -137,7 +142,9 @@ TRAIN: Schema = {
         default=-1,
     ),
     "grad_clip": key(WEIGHT, "Limit of the norm of each network's gradient; 0 sets none (D12).", default=0),
-    "accumulate": key(COUNT, "Compute a batch in so many parts; the step is the whole batch's.", default=1),
+    "accumulate": key(
+        COUNT | {"maximum": 10_000}, "Compute a batch in so many parts; the step is the whole batch's.", default=1
+    ),
     "ema_decay": key(
         entry("number", "a number from 0 to below 1", minimum=0, exclusiveMaximum=1),
         "Average M_D's weights with this decay; they are saved as `params_ema` and used in validation and tests.",
@@ -155,7 +162,7 @@ TRAIN: Schema = {
 }
 
 _TTA_VALUES: dict[str, Schema] = {
-    "steps": NATURAL,
+    "steps": NATURAL | {"maximum": 100_000},
     "lr": POSITIVE,
     "optimizer": choice(*get_args(choices.Optimizer)),
     "target": choice(*get_args(choices.Target)),
@@ -238,7 +245,7 @@ FILE_KEYS: Schema = {
         "GPUs to use: 0 computes on the CPU, `auto` takes those that are there.",
         default="auto",
     ),
-    "manual_seed": key(NATURAL, "Seed of everything that is drawn.", default=0),
+    "manual_seed": key(SEED, "Seed of everything that is drawn.", default=0),
     "find_unused_parameters": key(FLAG, "DistributedDataParallel's argument of this name.", default=False),
     "dist_params": key(COMPONENT, "`backend` of several processes with CUDA: `nccl` by default."),
     "scale": key(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 from yaml.constructor import ConstructorError
 
 from reblur_plugin.errors import ReblurError
+from reblur_plugin.files import decoded
 from reblur_plugin.options.keys import DATASET, FILE_KEYS, KNOWN_BETTER, LOGGER, VAL, defaults
 
 Options = dict[str, Any]
@@ -19,12 +19,18 @@ Options = dict[str, Any]
 _LENGTHS = {"total_iter": "total_epoch", "total_epoch": "total_iter"}  # the one given last takes the other's place
 
 
+_LARGEST, _DEEPEST = 100_000, 40  # values of a file, and levels of blocks in blocks
+
+
 class OptionError(ReblurError):
     """An option file or override that can't be used; all its problems are in the message."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML: no Python objects, no duplicate keys, and 1e-4 is a number."""
+    """Plain YAML, with numbers as YAML 1.2 has them: no Python objects, no duplicate keys, 1e-4 is a number.
+
+    So 0100 is a hundred, and 5:6 and 2021-01-01 are text.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -39,15 +45,27 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        word = self.construct_scalar(node).replace("_", "")
+        return int(word, 0) if re.match(r"[-+]?0[xo]", word) else int(word)
+
 
 class _Dumper(yaml.SafeDumper):
     """Writes what `_Loader` reads: text that looks like 1e-4 gets quotes."""
 
 
+_FIRST = list("-+.0123456789")  # letters of numbers
+_FLOAT = r"^[-+]?((\d+\.?\d*|\.\d+)[eE][-+]?\d+|\d+\.\d*|\.\d+|\.(inf|Inf|INF))$|^\.(nan|NaN|NAN)$"
+_INT = r"^([-+]?\d[\d_]*|0x[0-9a-fA-F]+|0o[0-7]+)$"
+_NOT_OURS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")}
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag not in _NOT_OURS]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 for _yaml in (_Loader, _Dumper):
-    _yaml.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-    )
+    _yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(_FLOAT), _FIRST)
+    _yaml.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(_INT), _FIRST)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def read(path: Path) -> Options:
@@ -65,9 +83,12 @@ def _read(path: Path, above: tuple[Path, ...]) -> Options:
     if path.resolve() in above:
         raise OptionError(f"{path}: _base_ leads back to this file; remove one link of the circle")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = decoded(path.read_bytes())
+    except OSError as error:
         raise OptionError(f"{path}: expected an option file, but it can't be read ({error}); check the path") from error
+    except UnicodeDecodeError as error:
+        said = f"got another encoding at byte {error.start}; save it as UTF-8"
+        raise OptionError(f"{path}: expected an option file in UTF-8, {said}") from error
     options = _parse(text, str(path))
     if not isinstance(options, dict):
         raise OptionError(f"{path}: expected keys and values, got {type(options).__name__}; see options/ for examples")
@@ -84,7 +105,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> Options:
 def _parse(text: str, source: str) -> Any:
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-        json.dumps(value, default=str, skipkeys=True)  # refuses a block that holds itself
+        _size(value, {}, _DEEPEST)
         return value
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a 13th month is a ValueError
         mark = getattr(error, "problem_mark", None)
@@ -92,6 +113,24 @@ def _parse(text: str, source: str) -> Any:
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
         problem = problem.removeprefix("but ")
         raise OptionError(f"{source}{where}: expected plain YAML, but {problem}") from error
+
+
+def _size(value: Any, known: dict[int, int], levels: int) -> int:
+    """Return how many values there are when all aliases are followed, which may be far more than are written.
+
+    Raises:
+        ValueError: if they are too many, or nested too deep, as in a block that holds itself.
+    """
+    if levels == 0:
+        raise ValueError(f"blocks are nested deeper than {_DEEPEST}")
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in known:
+        items = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(item, known, levels - 1) for item in items)
+        if known[id(value)] > _LARGEST:
+            raise ValueError(f"its aliases (*) stand for more than {_LARGEST:,} values")
+    return known[id(value)]
 
 
 def merge(base: Options, changes: Mapping[str, Any]) -> Options:

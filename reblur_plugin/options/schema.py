@@ -21,7 +21,7 @@ _SET = {
 _SETS = {
     "type": "object",
     "title": "a block of data sets",
-    "patternProperties": {"^(train|(val|test)(_.*)?)$": _SET},
+    "patternProperties": {"^(train|(val|test)(_[A-Za-z0-9_.+-]*)?)$(?!\\n)": _SET},
     "additionalProperties": False,
 }
 _OTHERS_METRICS = {"additionalProperties": {"properties": {"better": METRIC["better"]}}}

@@ -9,7 +9,12 @@ import inspect
 import re
 from typing import Any
 
+from reblur_plugin.names import LONGEST
+
 Schema = dict[str, Any]
+
+
+MOST = 10**12  # of anything that is counted
 
 
 def entry(kind: str | list[str], title: str, **rules: Any) -> Schema:
@@ -40,24 +45,25 @@ def attributes(of: type) -> dict[str, str]:
     return {name: " ".join(said.split()) for name, said in found}
 
 
-COUNT = entry("integer", "a whole number > 0", minimum=1)
-NATURAL = entry("integer", "a whole number >= 0", minimum=0)
+COUNT = entry("integer", "a whole number > 0", minimum=1, maximum=MOST)
+NATURAL = entry("integer", "a whole number >= 0", minimum=0, maximum=MOST)
+SEED = entry("integer", "a whole number >= 0", minimum=0, maximum=2**32 - 1)
 POSITIVE = entry("number", "a number > 0", exclusiveMinimum=0)
 WEIGHT = entry("number", "a number >= 0", minimum=0)
 FLAG = entry("boolean", "true or false")
 TEXT = entry("string", "text")
 FILE = entry("string", "a file's path")
-NAME = entry("string", "letters, digits, _ . + -", pattern=r"^(?!\.+$)[A-Za-z0-9_.+-]+$")
+NAME = entry("string", "letters, digits, _ . + -", pattern=r"^(?!\.+$)[A-Za-z0-9_.+-]+$(?!\n)", maxLength=LONGEST)
 OPEN = entry("object", "a block of keys")
 COMPONENT = OPEN | {"properties": {"type": TEXT}}  # of a registered class, whose signature checks the rest
-PERCENT = {"type": "string", "pattern": r"^\d+(\.\d+)?%$", "title": "a percentage such as 50%"}
+PERCENT = {"type": "string", "pattern": r"^\d+(\.\d+)?%$(?!\n)", "title": "a percentage such as 50%"}
 SEQUENCES = entry(
     "array", "a list of sequences", items=entry("string", "the name of a sequence, in quotes if it is a number")
 )
 SIZE = {
     "type": ["integer", "string", "null"],
     "minimum": 1,
-    "pattern": r"^(?=.*[1-9])\d+\.?\d* ?[KMGTkmgt]?([iI]?[Bb])?$",
+    "pattern": r"^(?=.*[1-9])\d+\.?\d* ?[KMGTkmgt]?([iI]?[Bb])?$(?!\n)",
     "title": "bytes > 0 or a size such as 4G",
 }
 KNOTS = {  # of `core.schedule.PiecewiseLinear`

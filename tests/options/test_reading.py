@@ -126,8 +126,42 @@ class TestYaml:
 
     def test_other_encodings_than_utf_8_are_named(self, tmp_path: Path) -> None:
         (tmp_path / "latin.yml").write_bytes("name: é\n".encode("latin-1"))
-        with pytest.raises(OptionError, match=r"latin\.yml: expected an option file, but .*utf-8.*; check the path"):
+        with pytest.raises(
+            OptionError, match=r"latin\.yml: expected an option file in UTF-8, got another encoding at byte 6; save"
+        ):
             read(tmp_path / "latin.yml")
+
+    @pytest.mark.parametrize(
+        ("word", "value"),
+        [
+            ("0100", 100),  # not 64
+            ("5:6", "5:6"),  # not 306
+            ("1:30.5", "1:30.5"),
+            ("2021-01-01", "2021-01-01"),
+            ("0x10", 16),
+            ("0o17", 15),
+            ("1_000", 1000),
+            ("-7", -7),
+            ("1e-4", 1e-4),
+            (".5", 0.5),
+            ("3.", 3.0),
+            ("-.inf", float("-inf")),
+            ("1.2.3", "1.2.3"),
+            ("true", True),
+            ("'0100'", "0100"),
+        ],
+    )
+    def test_words_are_what_people_mean(self, tmp_path: Path, word: str, value: object) -> None:
+        (tmp_path / "a.yml").write_text(f"a: {word}\n")
+        found = read(tmp_path / "a.yml")["a"]
+        assert (type(found), found) == (type(value), value)
+        write({"a": found}, tmp_path / "b.yml")
+        assert read(tmp_path / "b.yml")["a"] == value
+
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+    def test_any_editors_unicode_is_read(self, tmp_path: Path, encoding: str) -> None:
+        (tmp_path / "a.yml").write_bytes("name: \u00e9\n".encode(encoding))
+        assert read(tmp_path / "a.yml") == {"name": "\u00e9"}
 
     def test_what_is_written_reads_the_same_in_its_order(self, tmp_path: Path) -> None:
         content: Options = {"b": 3e-6, "a": {"list": [[400, 0.0]], "text": "true", "yes": True}}

@@ -6,9 +6,10 @@ import multiprocessing
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -151,8 +152,20 @@ def matmul_rate(
     """Return the FLOP/s of a large square matrix product: what this device gives at best, by the median."""
     size = _MATRIX.get(device.type, 1024)
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    seconds = interleaved({"product": lambda: left @ right}, repeats, device, 3, clock)["product"]
+    with _as_convolutions():
+        seconds = interleaved({"product": lambda: left @ right}, repeats, device, 3, clock)["product"]
     return 2 * size**3 / statistics.median(seconds)
+
+
+@contextmanager
+def _as_convolutions() -> Iterator[None]:
+    """Let matrix products round to TF32 where convolutions do, so that their rates can be compared."""
+    product, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.allow_tf32
+    product.allow_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        yield
+    finally:
+        product.allow_tf32 = before
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -20,11 +20,13 @@ def main() -> int:
         raise OptionError(f"--launcher: expected none, got {arguments.launcher}; a rehearsal is one process")
     options = cli.read_options(arguments, is_train=True)
 
+    from reblur_plugin.core.device import out_of_memory_says
     from reblur_plugin.engine.rehearsal import rehearse
 
-    for line in rehearse(options, Path.cwd()):
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+    with out_of_memory_says(cli.LESS_TRAINING):
+        for line in rehearse(options, Path.cwd()):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
     return 0
 
 

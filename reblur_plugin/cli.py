@@ -14,6 +14,11 @@ from reblur_plugin.errors import ReblurError
 from reblur_plugin.options import checks, reading
 from reblur_plugin.streams import steady
 
+LESS_TRAINING = (
+    "lower datasets: train: gt_size, raise train: accumulate, which computes a batch in parts, or bound adaptation by "
+    "val: tta: max_memory"
+)
+
 
 def parser(program: str, description: str, example: str) -> argparse.ArgumentParser:
     """Return BasicSR's command line: -opt, --launcher, --force_yml."""

@@ -17,9 +17,11 @@ def main() -> int:
     ).parse_args()
     options = cli.read_options(arguments, is_train=False)
 
+    from reblur_plugin.core.device import out_of_memory_says
     from reblur_plugin.engine.testing import test
 
-    return 0 if test(options, Path.cwd(), arguments.launcher) else 130
+    with out_of_memory_says("val: tta: max_memory bounds what adaptation takes; or use smaller images"):
+        return 0 if test(options, Path.cwd(), arguments.launcher) else 130
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ def main() -> int:
     arguments = parser.parse_args()
     options = cli.read_options(arguments, is_train=True)
 
+    from reblur_plugin.core.device import out_of_memory_says
     from reblur_plugin.engine.training import train
 
-    return 0 if train(options, Path.cwd(), arguments.launcher, arguments.auto_resume) else 130
+    with out_of_memory_says(cli.LESS_TRAINING):
+        return 0 if train(options, Path.cwd(), arguments.launcher, arguments.auto_resume) else 130
 
 
 if __name__ == "__main__":

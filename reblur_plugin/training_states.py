@@ -20,7 +20,6 @@ def content(
     iteration: int,
     updaters: Mapping[str, Updater],
     best: Mapping[str, Any],
-    judged: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the content of a training state."""
     return {
@@ -30,8 +29,17 @@ def content(
         "to_validate": opt.get("to_validate", False),
         "updaters": {label: updater.state_dict() for label, updater in updaters.items()},
         "best": best,
-        "judged": plain(judged),
+        "judged": plain(judged(opt)),
         "origin": origin(opt, iteration),
+    }
+
+
+def judged(opt: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what makes means comparable: of each validation set its data, and the options of each metric."""
+    metrics = (opt.get("val") or {}).get("metrics") or {}
+    return {
+        name: {"data": data, "metrics": {metric: dict(options) for metric, options in metrics.items()}}
+        for name, data in (opt.get("validated") or {}).items()
     }
 
 

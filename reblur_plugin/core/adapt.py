@@ -111,6 +111,7 @@ class Adapter:
         """
         _check_image(blurry)
         deblur_net, reblur_net = self._networks()
+        _check_place(blurry, deblur_net=deblur_net, reblur_net=reblur_net)
         with alone_with(deblur_net, reblur_net):
             return self._adapt(deblur_net, reblur_net, blurry, plan, tick)
 
@@ -183,6 +184,15 @@ def _check_image(blurry: Tensor) -> None:
     if not torch.isfinite(blurry).all():
         raise AdaptError("blurry: expected finite values, got nan or infinity")
     check_range("blurry", blurry)
+
+
+def _check_place(blurry: Tensor, **networks: nn.Module) -> None:
+    for name, network in networks.items():
+        if others := {str(weight.device) for weight in network.parameters()} - {str(blurry.device)}:
+            raise AdaptError(
+                f"{name}: expected its weights on the image's device {blurry.device}, got {', '.join(sorted(others))}; "
+                f"move the image or the network by .to({blurry.device.type!r})"
+            )
 
 
 def _network(name: str, network: nn.Module) -> nn.Module:

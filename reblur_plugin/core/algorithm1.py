@@ -242,7 +242,7 @@ class _Trace:
     def __init__(self, device: torch.device, config: AdaptConfig) -> None:
         self.initial: Tensor | None = None
         self._config = config
-        self._on_gpu = device.type == "cuda"
+        self._on_gpu, self._device = device.type == "cuda", device
         self._images: list[Tensor | None] = []
         self._losses: list[Tensor] = []
         self._changes: list[Tensor] = []
@@ -274,7 +274,7 @@ class _Trace:
         if not self._on_gpu:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))  # not the current device's
         return event
 
 

@@ -31,13 +31,15 @@ def device_named(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise DeviceError(f"--device: expected a device of this machine, got {name!r} ({reason}); try cpu") from error
-    return torch.device(name)
+    device = torch.device(name)
+    return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
 
 
 def has_fast_bf16(device: torch.device) -> bool:
     """Return whether the device has units for bf16: elsewhere it is emulated, and slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # it asks the current one
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_amx_tile_supported()
 
 
@@ -58,6 +60,22 @@ def full_precision() -> Iterator[None]:
             cuda.allow_tf32 = False
             stack.enter_context(cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, allow_tf32=False))
         yield
+
+
+@contextmanager
+def out_of_memory_says(remedy: str) -> Iterator[None]:
+    """Turn what PyTorch raises for lack of memory within the block into one sentence.
+
+    Raises:
+        DeviceError: in this case.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator: can't allocate" not in str(error):
+            raise
+        where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
+        raise DeviceError(f"memory: {where} has less than is needed here; {remedy}") from error
 
 
 @contextmanager

@@ -99,7 +99,9 @@ class Scorer:
         if options["type"] == "reblur_lpips":
             given = {key: value for key, value in options.items() if key not in ("type", "better")}
             return lpips_on(self._device, **pictures, **given)
-        own = {"reblur_net": self._reblur_net} if needs_own_net(options) else {}
+        own: dict[str, Any] = {"reblur_net": self._reblur_net} if needs_own_net(options) else {}
+        if options["type"] == "reblurability":
+            own["device"] = self._device
         return float(calculate_metric(pictures | own, options))
 
 

@@ -22,6 +22,7 @@ def reblurability(
     weights: str | None = None,
     reblur_net: nn.Module | None = None,
     better: str = "lower",
+    device: torch.device | str | None = None,
 ) -> float:
     """Return mean |M_R(L) - L| of an 8-bit image `(H, W, 3)` (BGR), in grey levels; 0: nothing is left to reblur.
 
@@ -34,12 +35,13 @@ def reblurability(
         weights: net_r_*.pth of ReblurModel, which names its network.
         reblur_net: M_R itself, which ReblurModel hands over where `weights` isn't given.
         better: for BasicSR's record of the best result.
+        device: where the M_R of `weights` computes; ReblurModel gives its own. None: a GPU where there is one.
 
     Raises:
         MetricError: if there is no M_R.
         CheckpointError: if the checkpoint is missing, damaged or doesn't name its network.
     """
-    network = load_reblur_net(weights) if weights else reblur_net
+    network = load_reblur_net(weights, None if device is None else str(device)) if weights else reblur_net
     if not isinstance(network, nn.Module):
         raise MetricError("reblurability: weights: missing; give net_r_*.pth, or network_r in the options")
     image = to_tensor(to_float(img[..., ::-1]))[None].to(next(network.parameters()).device)
@@ -49,10 +51,11 @@ def reblurability(
 
 
 @lru_cache(maxsize=2)
-def load_reblur_net(weights: str) -> nn.Module:
-    """Return the M_R of a checkpoint, loaded once, on a GPU where there is one.
+def load_reblur_net(weights: str, device: str | None = None) -> nn.Module:
+    """Return the M_R of a checkpoint, loaded once, on a device; None: on a GPU where there is one.
 
     Raises:
         CheckpointError: if it is missing, damaged or doesn't name its network.
     """
-    return network(weights, "r").requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return network(weights, "r").requires_grad_(False).to(place)

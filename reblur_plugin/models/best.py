@@ -1,4 +1,4 @@
-"""The best means of a validation set so far, and by what they are judged."""
+"""The best means of a validation set so far."""
 
 from __future__ import annotations
 
@@ -25,15 +25,6 @@ def updated(best: dict[str, Any], scores: Scores, metrics: Metrics, current_iter
     return found
 
 
-def judged(opt: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what makes means comparable: of each validation set its data, and the options of each metric."""
-    metrics = (opt.get("val") or {}).get("metrics") or {}
-    return {
-        name: {"data": data, "metrics": {metric: dict(options) for metric, options in metrics.items()}}
-        for name, data in (opt.get("validated") or {}).items()
-    }
-
-
 def comparable(
     best: Mapping[str, Any], before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
@@ -41,8 +32,8 @@ def comparable(
 
     Args:
         best: saved means, by data set and metric.
-        before: `judged` when they were saved; sets that it doesn't hold are kept.
-        now: `judged` of this run.
+        before: what they were judged by when they were saved; sets that it doesn't hold are kept.
+        now: `training_states.judged` of this run.
     """
     kept: dict[str, Any] = {}
     notes = []

@@ -212,7 +212,8 @@ class ReblurModel(BaseModel):
         """Score M_D, before and after adaptation, on the data set of a loader; images are shared out to processes."""
         name = dataloader.dataset.opt["name"]
         request = Request.of(self.opt, name, current_iter if save_img else None)
-        scores = evaluate(self, dataloader.dataset, request, None if self.net_r is None else bare(self.net_r))
+        with as_written(self.is_compiled):
+            scores = evaluate(self, dataloader.dataset, request, None if self.net_r is None else bare(self.net_r))
         found = self._keep_best(name, scores, request, current_iter) if self.is_train and request.metrics else {}
         output.log_means(name, scores, found, request.metrics)
         output.add_to_curves(name, scores, current_iter, tb_logger)
@@ -266,8 +267,7 @@ class ReblurModel(BaseModel):
         """Write all that a resumed run needs, after the networks that belong to it; forget states beyond those kept."""
         if current_iter == -1 or self.opt["rank"] != 0:
             return
-        known = self.best_metric_results, best.judged(self.opt)
-        state = training_states.content(self.opt, epoch, current_iter, self.updaters, *known)
+        state = training_states.content(self.opt, epoch, current_iter, self.updaters, self.best_metric_results)
         states = Path(self.opt["path"]["training_states"])
         checkpoints.save(state, states / f"{current_iter}.state")
         training_states.forget(
@@ -294,7 +294,7 @@ class ReblurModel(BaseModel):
                     f"optim_{label}: {key}: {own} in the options, {old} in the saved state; the options hold{anew}"
                 )
             updater.lr = self.rates[label](self.iteration)
-        before, now = resume_state.get("judged") or {}, best.judged(self.opt)
+        before, now = resume_state.get("judged") or {}, training_states.judged(self.opt)
         self.best_metric_results, notes = best.comparable(resume_state["best"], before, now)
         for note in notes:
             get_root_logger().warning(note)

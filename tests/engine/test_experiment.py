@@ -47,7 +47,9 @@ class TestFolders:
     def test_a_live_run_is_left_alone(
         self, tmp_path: Path, tiny_options: Options, runner: Runner, auto_resume: bool
     ) -> None:
-        held = "import time\nfrom reblur_plugin.engine.training import Training\nTraining.run = lambda _: time.sleep(900)"
+        held = (
+            "import time\nfrom reblur_plugin.engine.training import Training as It\nIt.run = lambda _: time.sleep(900)"
+        )
         started = runner.start(tiny_options, tmp_path, prelude=held)
         until(lambda: bool(list((tmp_path / "experiments" / "tiny").glob("*.log"))))
         try:

@@ -67,6 +67,18 @@ class TestDevices:
             f"num_gpu: one of 4 GPUs is used; all: torchrun --nproc_per_node 4 -m reblur_plugin.{program} -opt FILE"
         ]
 
+    def test_a_gpu_that_pytorch_cannot_use_leaves_the_cpu_with_a_word(
+        self, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # an old driver
+        assert processes.join({"num_gpu": "auto"}, "none", "train")["num_gpu"] == 0
+        assert "a GPU that PyTorch can't use, so the CPU computes; update its driver" in log.text
+        with pytest.raises(
+            OptionError, match=r"num_gpu: expected at most 0 \(what this machine has\), got 1; use auto"
+        ):
+            processes.join({"num_gpu": 1}, "none", "train")
+
     def test_who_asks_for_one_or_none_is_told_nothing(
         self, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
     ) -> None:

@@ -79,8 +79,9 @@ class TestLoading:
         given = ReblurNet(2, 6, global_skip=True)
         block = BLOCK | {"num_blocks": 2, "num_feat": 6, "global_skip": True}
         network = load_reblur_net(save(tmp_path / "net_r.pth", given, network_r=block))
-        image = torch.rand(1, 3, 16, 16)
-        assert torch.equal(network(image), given.eval()(image))
+        device = next(network.parameters()).device
+        image = torch.rand(1, 3, 16, 16, device=device)
+        assert torch.equal(network(image), given.to(device).eval()(image))
 
 
 class TestRefusals:

@@ -20,7 +20,7 @@ class Model:
     """Stands in for ReblurModel, whose `validation` it has."""
 
     validation, _keep_best = ReblurModel.validation, ReblurModel._keep_best
-    net_r = None
+    net_r, is_compiled = None, True
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt, self.is_train, self.saved = opt, opt["is_train"], list[str]()
@@ -136,6 +136,20 @@ class TestBest:
     def test_options_stay_as_they_are(self, opt: dict[str, Any]) -> None:
         validate(Model(opt), "first", 40)
         assert opt["val"]["metrics"] == {"psnr": {"type": "calculate_psnr", "crop_border": 0}}
+
+
+def test_networks_compute_as_they_are_written(opt: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    # photographs come in many sizes: none of them is worth a translation of M_D or M_R
+    stances: list[str] = []
+
+    def evaluate(*_: Any) -> Scores:
+        stances.append(torch._dynamo.eval_frame._stance.stance)
+        return Scores({})
+
+    monkeypatch.setattr(reblur_model, "evaluate", evaluate)
+    loader = SimpleNamespace(dataset=SimpleNamespace(opt={"name": "first"}))
+    Model(opt).validation(loader, 1, None)
+    assert stances == ["force_eager"]
 
 
 class TestFiles:

@@ -1,0 +1,73 @@
+"""What runs on a GPU, as far as a machine without one can tell: tensors without data stand for those elsewhere."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from reblur_plugin.core import device as devices
+from reblur_plugin.core.adapt import adapt
+from reblur_plugin.core.choices import AdaptError
+from reblur_plugin.core.device import DeviceError, device_named, has_fast_bf16, out_of_memory_says
+
+
+@pytest.mark.parametrize("elsewhere", ["deblur_net", "reblur_net"])
+def test_networks_and_image_on_two_devices_are_one_sentence(elsewhere: str) -> None:
+    networks = {name: nn.Conv2d(3, 3, 1) for name in ("deblur_net", "reblur_net")}
+    networks[elsewhere].to("meta")
+    message = rf"^{elsewhere}: expected its weights on the image's device cpu, got meta; move the image or the network"
+    with pytest.raises(AdaptError, match=message):
+        adapt(*networks.values(), torch.rand(1, 3, 8, 8), steps=1)
+
+
+def test_the_gpu_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    # torch.cuda.set_device takes no device without
+    monkeypatch.setattr(devices.torch, "empty", lambda *_, **__: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    assert [str(device_named(name)) for name in ("cuda", "cuda:1", "cpu")] == ["cuda:2", "cuda:1", "cpu"]
+
+
+def test_bf16_is_asked_of_the_device_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    class At:
+        def __init__(self, device: torch.device) -> None:
+            asked.append(str(device))
+
+        def __enter__(self) -> None:
+            asked.append("in")
+
+        def __exit__(self, *_: object) -> None:
+            asked.append("out")
+
+    monkeypatch.setattr(torch.cuda, "device", At)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bool(asked.append("asked")) or True)
+    assert has_fast_bf16(torch.device("cuda:1"))
+    assert asked == ["cuda:1", "in", "asked", "out"]
+
+
+class TestOutOfMemory:
+    @pytest.mark.parametrize(
+        ("error", "where"),
+        [
+            (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "the GPU"),
+            (RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"), "this "),
+        ],
+    )
+    def test_is_one_sentence_with_what_to_do(self, error: Exception, where: str) -> None:
+        message = rf"^memory: {where}.*has less than is needed here; lower gt_size$"
+        with pytest.raises(DeviceError, match=message), out_of_memory_says("lower gt_size"):
+            raise error
+
+    def test_a_real_refusal_is_recognised(self) -> None:
+        with pytest.raises(DeviceError, match="this machine has less"), out_of_memory_says("lower gt_size"):
+            torch.empty(2**50)
+
+    def test_other_errors_stay(self) -> None:
+        error = RuntimeError("no kernel")
+        with pytest.raises(RuntimeError, match=re.escape("no kernel")), out_of_memory_says("lower gt_size"):
+            raise error

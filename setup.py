@@ -23,5 +23,7 @@ setup(
         "torchvision",  # imported by basicsr
         "tqdm",
     ],
-    extras_require={"test": ["mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML", "types-jsonschema"]},
+    extras_require={
+        "test": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML", "types-jsonschema"]
+    },
 )

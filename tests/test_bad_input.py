@@ -369,6 +369,9 @@ CASES = {
         forced("manual_seed=5000000000", "manual_seed: expected at most 4294967295, got 50...")
     ),
     "endless training": forced(f"train:total_iter={10**23}", f"train: total_iter: expected at most {10**12}, got 1..."),
+    "steps of 400 digits": both(
+        forced(f"val:tta:steps={'9' * 400}", "val: tta: steps: expected a whole number >= 0, got 99...")
+    ),
     "rate of 400 digits": forced(
         f"train:optim_g:lr={'9' * 400}", "train: optim_g: lr: expected a number > 0, got 99..."
     ),

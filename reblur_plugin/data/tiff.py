@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import cv2
@@ -52,11 +55,25 @@ def decode_tiff(encoded: bytes) -> Tiff:
         TiffError: with the reason, if it is of a kind that isn't read.
         Exception: whatever a damaged file leads the decoders to.
     """
-    with tifffile.TiffFile(io.BytesIO(encoded)) as file:
+    with _in_silence(), tifffile.TiffFile(io.BytesIO(encoded)) as file:
         page: Any = file.pages[0]
         tags = {tag.code: tag.value for tag in page.tags}
         pages = sum(not getattr(other, "is_reduced", False) for other in file.pages)
-        return Tiff(_page(page, tags, encoded), tags.get(_PROFILE), pages)
+        pixels, icc = _page(page, tags, encoded), tags.get(_PROFILE)
+    if pixels.ndim != 3 or not pixels.size:
+        raise ValueError(f"pixels of shape {pixels.shape}")
+    return Tiff(pixels, icc if isinstance(icc, bytes) else None, pages)
+
+
+@contextmanager
+def _in_silence() -> Iterator[None]:
+    """Keep tifffile's log of what is wrong with a file to itself: the caller says it in one sentence."""
+    logger = logging.getLogger("tifffile")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

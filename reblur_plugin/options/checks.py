@@ -75,7 +75,7 @@ def _validator() -> Any:
     import jsonschema  # only where options are checked: --help needs none
 
     def is_integer(_: Any, value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool)  # 1e5 is a number, not a count
+        return is_number(_, value) and isinstance(value, int)  # 1e5 is a number, not a count
 
     def is_number(_: Any, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, (int, float)):

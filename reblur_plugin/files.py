@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ try:
     import fcntl
 except ImportError:  # on Windows nothing is locked
     fcntl = None
+_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between tries to replace a file
 _HELD: set[Path] = set()  # folders' locks that this process has
 _LONG = 200  # bytes of a name, beyond which the file's system may not take more of them
 
@@ -58,7 +60,7 @@ def whole_file(path: Path, remedy: str = "", named: Path | None = None) -> Itera
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(path)
+            _replace(partial, path)
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink()  # not there any more unless something went wrong
@@ -95,6 +97,17 @@ def writing(path: Path, remedy: str = "") -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or error
         raise FileError(f"{path}: can't be written ({reason})" + (f"; {remedy}" if remedy else "")) from error
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """Rename; Windows refuses as long as somebody, such as a virus scanner, has the older file open."""
+    for pause in _PAUSES if os.name == "nt" else ():
+        try:
+            partial.replace(path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    partial.replace(path)
 
 
 def _partial_name(name: str) -> str:

@@ -51,6 +51,44 @@ class TestWholeFile:
             assert re.fullmatch(rf"{expected}: can't be written \(.+\); free it", str(caught.value))
 
 
+class TestReplacing:
+    """Windows refuses to replace a file that somebody has open."""
+
+    @pytest.fixture
+    def refusals(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """How often replacing is still to be refused; pauses take no time."""
+        left, replace = [0], Path.replace
+
+        def refuse(self: Path, target: Path) -> Path:
+            if left[0]:
+                left[0] -= 1
+                raise PermissionError(13, "Permission denied")
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", refuse)
+        monkeypatch.setattr("time.sleep", lambda _: None)
+        return left
+
+    def on(self, system: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr(files.os, "name", system)
+            try:
+                files._replace(path.with_suffix(".part"), path)
+            except PermissionError:
+                return "refused"
+        return "done"
+
+    @pytest.mark.parametrize(
+        ("system", "times", "found"), [("nt", 5, "done"), ("nt", 6, "refused"), ("posix", 1, "refused")]
+    )
+    def test_is_tried_again_there_for_a_while(
+        self, tmp_path: Path, refusals: list[int], monkeypatch: pytest.MonkeyPatch, system: str, times: int, found: str
+    ) -> None:
+        (tmp_path / "a.part").touch()
+        refusals[0] = times
+        assert self.on(system, tmp_path / "a.png", monkeypatch) == found
+
+
 class TestWriting:
     @pytest.mark.parametrize(
         ("error", "remedy", "message"),

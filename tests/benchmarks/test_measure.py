@@ -124,3 +124,20 @@ class TestChosen:
         message = "--forms: expected some of 'plain', 'ours', 'ours bf16', got 'our'"
         with pytest.raises(BenchError, match=message):
             measure.chosen(forms, ["ours", "our"])
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_the_rate_of_products_is_taken_with_the_convolutions_rounding(
+    monkeypatch: pytest.MonkeyPatch, tf32: bool
+) -> None:
+    seen: list[bool] = []
+
+    def interleaved(*_: object, **__: object) -> dict[str, list[float]]:
+        seen.append(torch.backends.cuda.matmul.allow_tf32)
+        return {"product": [1.0]}
+
+    monkeypatch.setattr(measure, "interleaved", interleaved)
+    before = torch.backends.cuda.matmul.allow_tf32
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
+        measure.matmul_rate(CPU, torch.float32)
+    assert (seen, torch.backends.cuda.matmul.allow_tf32) == ([tf32], before)

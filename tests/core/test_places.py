@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from reblur_plugin.core import algorithm1
 from reblur_plugin.core import device as devices
 from reblur_plugin.core.adapt import adapt
-from reblur_plugin.core.choices import AdaptError
+from reblur_plugin.core.choices import AdaptConfig, AdaptError
 from reblur_plugin.core.device import DeviceError, device_named, has_fast_bf16, out_of_memory_says
 
 
@@ -48,6 +49,20 @@ def test_bf16_is_asked_of_the_device_that_computes(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bool(asked.append("asked")) or True)
     assert has_fast_bf16(torch.device("cuda:1"))
     assert asked == ["cuda:1", "in", "asked", "out"]
+
+
+def test_times_are_taken_on_the_stream_of_the_images_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Event:
+        def __init__(self, **_: object) -> None:
+            self.stream = ""
+
+        def record(self, stream: str = "of the current device") -> None:
+            self.stream = stream
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"of {device}")
+    trace = algorithm1._Trace(torch.device("cuda:1"), AdaptConfig())
+    assert [mark.stream for mark in trace._marks] == ["of cuda:1"]
 
 
 class TestOutOfMemory:

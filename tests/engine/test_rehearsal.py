@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from reblur_plugin import check, cli
-from reblur_plugin.engine import rehearsal
+from reblur_plugin.engine import rehearsal, training
 from reblur_plugin.engine.rehearsal import rehearse
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.models.reblur_model import ReblurModel
@@ -162,3 +163,19 @@ def write_photograph(path: Path) -> None:
     from reblur_plugin.data.images import write_image
 
     write_image(path, np.zeros((40, 40, 3), dtype=np.uint8))
+
+
+def test_a_resumed_training_is_rehearsed_with_its_own_networks(
+    tmp_path: Path, tiny_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training.train(copy.deepcopy(tiny_options), tmp_path)
+    folder, taken = tmp_path / "experiments" / "tiny", list[str]()
+    tiny_options["path"]["resume_state"] = str(folder / "training_states" / "2.state")
+    tiny_options["train"]["total_iter"] = 4
+    build = rehearsal.build_model
+    monkeypatch.setattr(
+        rehearsal, "build_model", lambda opt: (taken.append(opt["path"]["pretrain_network_g"]), build(opt))[1]
+    )
+    lines = list(rehearse(tiny_options, tmp_path))
+    assert taken == [str(folder / "models" / "net_g_2.pth")]
+    assert any("starting after iteration 2" in line for line in lines)

@@ -14,6 +14,7 @@ from reblur_plugin import checkpoints
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.checkpoints import CheckpointError
 from reblur_plugin.errors import MetricError
+from reblur_plugin.evaluation.scoring import Measured, Scorer
 from reblur_plugin.metrics.reblurability_metric import load_reblur_net, reblurability
 
 reblur_plugin.register()
@@ -117,3 +118,12 @@ class TestRefusals:
     def test_a_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=r"none\.pth: no such checkpoint"):
             reblurability(self.IMAGE, weights=str(tmp_path / "none.pth"))
+
+
+def test_it_computes_where_the_models_own_networks_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # under num_gpu: 0 a GPU that is there isn't taken
+    weights = save(tmp_path / "net_r.pth", ReblurNet(1, 4), network_r=BLOCK)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    picture = np.zeros((16, 16, 3), np.uint8)
+    scorer = Scorer({"blur": {"type": "reblurability", "weights": weights}}, torch.device("cpu"), None, 0)
+    assert scorer.begin(Measured(picture, picture)).result().keys() == {"blur"}

@@ -362,3 +362,10 @@ class TestCommand:
             assert done.returncode in (1, 2)
             assert message in done.stderr
         assert not (tmp_path / "out").exists()
+
+
+def test_gaps_between_frames_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (1, 2, 4, 5, 6, 9):
+        write_image(tmp_path / "film" / f"{number}.png", np.full((8, 8, 3), number, np.uint8))
+    from_frames(tmp_path / "film", tmp_path / "out", Films(least=3, most=3))
+    assert f"{tmp_path}/film: no frame 3, 7-8: averages across them jump" in capsys.readouterr().err

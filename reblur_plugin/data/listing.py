@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from reblur_plugin.data.images import SUFFIXES
@@ -74,12 +75,11 @@ def gaps(names: Iterable[str]) -> list[str]:
     numbers = sorted(int(part[2]) for part in parts if part)
     if len(numbers) < len(parts) or len({(part[1], part[3]) for part in parts if part}) > 1:
         return []
-    distances = [after - before for before, after in zip(numbers, numbers[1:])]  # noqa: B905, RUF007 - Python 3.10
-    step = min(distances, default=1) or 1
+    step = min((after - before for before, after in pairwise(numbers)), default=1) or 1
     missing = []
-    for before, distance in zip(numbers, distances, strict=False):
-        if distance > step:
-            first, last = before + step, before + distance - step
+    for before, after in pairwise(numbers):
+        if after - before > step:
+            first, last = before + step, after - step
             missing.append(str(first) if last <= first else f"{first}-{last}")
     return missing
 

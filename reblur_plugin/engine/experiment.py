@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
 import torch
 
 from reblur_plugin.engine import processes
+from reblur_plugin.errors import ReblurError
 from reblur_plugin.files import locked, remove_parts
 from reblur_plugin.host import basicsr_version, get_root_logger, get_time_str
 from reblur_plugin.options.reading import OptionError, Options, write
@@ -56,8 +57,8 @@ def opened(opt: Options, archive: bool) -> Iterator[logging.Logger]:
         FileError: if another process trains or tests under this name.
     """
     main = Path(opt["path"]["experiments_root" if opt["is_train"] else "results_root"])
-    with locked(main) if opt["rank"] == 0 else nullcontext():
-        moved = _make_folders(main, opt, archive) if opt["rank"] == 0 else None
+    with ExitStack() as held:
+        moved = _by_first_process(opt, lambda: (held.enter_context(locked(main)), _make_folders(main, opt, archive))[1])
         logger = _open_log(main, opt)
         if moved:
             logger.info("The older run of this name is in %s now", moved)
@@ -69,6 +70,23 @@ def opened(opt: Options, archive: bool) -> Iterator[logging.Logger]:
         finally:
             _close_log(logger)
             processes.leave()
+
+
+def _by_first_process(opt: Options, act: Callable[[], Path | None]) -> Path | None:
+    """Return what `act` gives in the first process, None in others; all raise what it refuses, so that none waits."""
+    found, refusal = None, None
+    if opt["rank"] == 0:
+        try:
+            found = act()
+        except ReblurError as error:
+            refusal = error
+    if opt["world_size"] > 1:
+        told = [None if refusal is None else str(refusal)]
+        torch.distributed.broadcast_object_list(told, src=0)
+        refusal = refusal or (OptionError(told[0]) if told[0] else None)
+    if refusal is not None:
+        raise refusal
+    return found
 
 
 def _close_log(logger: logging.Logger) -> None:

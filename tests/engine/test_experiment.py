@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Runner, until
+from conftest import Runner, errors, until
 
 from reblur_plugin import files
 from reblur_plugin.engine import training
@@ -60,6 +60,16 @@ class TestFolders:
             runner.wait()
         assert [path.name for path in (tmp_path / "experiments").glob("[!.]*")] == ["tiny"]
         assert training.train(tiny_options, tmp_path, auto_resume=auto_resume)  # the lock went with the process
+
+    @pytest.mark.skipif(files.fcntl is None, reason="this system has no POSIX locks")
+    def test_all_processes_of_a_second_run_are_refused(
+        self, tmp_path: Path, tiny_options: Options, runner: Runner
+    ) -> None:
+        # else the others would wait for the first one, for hours
+        with files.locked(tmp_path / "experiments" / "tiny"):
+            assert runner.run(tiny_options, tmp_path, processes=2, at_once=False) == [1, 1]
+        for rank in (0, 1):
+            assert "tiny: expected no other run to write there, got process" in errors(tmp_path, rank)
 
     def test_curves_without_a_run_move_aside_too(self, tmp_path: Path, tiny_options: Options) -> None:
         (tmp_path / "tb_logger" / "tiny").mkdir(parents=True)

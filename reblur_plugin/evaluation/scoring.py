@@ -17,6 +17,7 @@ from reblur_plugin.evaluation.pictures import Picture
 from reblur_plugin.evaluation.workers import REFERENCES, Answer, Workers, as_basicsr_takes
 from reblur_plugin.host import calculate_metric, registry
 from reblur_plugin.metrics.lpips_metric import lpips_on
+from reblur_plugin.metrics.reblurability_metric import load_reblur_net
 
 Metrics = dict[str, dict[str, Any]]
 _LOGGER = logging.getLogger("basicsr")
@@ -64,7 +65,7 @@ class Scorer:
 
     Args:
         metrics: option blocks by name.
-        device: where LPIPS is computed.
+        device: where LPIPS is computed, and reblurability by a checkpoint's M_R.
         reblur_net: M_R, for metrics that take the model's own.
         workers: number of processes.
     """
@@ -99,9 +100,10 @@ class Scorer:
         if options["type"] == "reblur_lpips":
             given = {key: value for key, value in options.items() if key not in ("type", "better")}
             return lpips_on(self._device, **pictures, **given)
-        own: dict[str, Any] = {"reblur_net": self._reblur_net} if needs_own_net(options) else {}
-        if options["type"] == "reblurability":
-            own["device"] = self._device
+        own = {"reblur_net": self._reblur_net} if needs_own_net(options) else {}
+        if options["type"] == "reblurability" and options.get("weights"):
+            own = {"reblur_net": load_reblur_net(options["weights"], str(self._device))}
+            options = {key: value for key, value in options.items() if key != "weights"}
         return float(calculate_metric(pictures | own, options))
 
 

@@ -22,7 +22,6 @@ def reblurability(
     weights: str | None = None,
     reblur_net: nn.Module | None = None,
     better: str = "lower",
-    device: torch.device | str | None = None,
 ) -> float:
     """Return mean |M_R(L) - L| of an 8-bit image `(H, W, 3)` (BGR), in grey levels; 0: nothing is left to reblur.
 
@@ -35,13 +34,12 @@ def reblurability(
         weights: net_r_*.pth of ReblurModel, which names its network.
         reblur_net: M_R itself, which ReblurModel hands over where `weights` isn't given.
         better: for BasicSR's record of the best result.
-        device: where the M_R of `weights` computes; ReblurModel gives its own. None: a GPU where there is one.
 
     Raises:
         MetricError: if there is no M_R.
         CheckpointError: if the checkpoint is missing, damaged or doesn't name its network.
     """
-    network = load_reblur_net(weights, None if device is None else str(device)) if weights else reblur_net
+    network = load_reblur_net(weights) if weights else reblur_net
     if not isinstance(network, nn.Module):
         raise MetricError("reblurability: weights: missing; give net_r_*.pth, or network_r in the options")
     image = to_tensor(to_float(img[..., ::-1]))[None].to(next(network.parameters()).device)

@@ -11,6 +11,7 @@ from reblur_plugin.host import build_dataset as build_by_basicsr
 from reblur_plugin.host import registry
 from reblur_plugin.options.reading import OptionError, Options
 
+_HANDED_OVER = ("img", "img2", "reblur_net")  # to metrics, by BasicSR or ReblurModel: no keys of option files
 _LARGEST = 100_000  # of a network's counts: more is a slip
 
 
@@ -79,7 +80,7 @@ def _arguments(where: str, component: Any, block: Options, is_metric: bool) -> l
     given = set(block) - {"type"}
     if is_metric:
         given -= {"better"}  # BasicSR's own key
-        parameters = {name: item for name, item in parameters.items() if name not in ("img", "img2")}
+        parameters = {name: item for name, item in parameters.items() if name not in _HANDED_OVER}
     variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     named = {name: item for name, item in parameters.items() if item.kind not in variable}
     needed = {name for name, item in named.items() if item.default is inspect.Parameter.empty}

@@ -103,6 +103,8 @@ class TestRefusals:
             "network_g:num_block=4": "network_g: num_block: unknown key; did you mean num_blocks?",
             "train:pixel_opt:loss_wieght=1": "train: pixel_opt: loss_wieght: unknown key; did you mean loss_weight?",
             "val:metrics:l={type: reblur_lpips, nett: alex}": "val: metrics: l: nett: unknown key; did you mean net",
+            "val:metrics:r={type: reblurability, reblur_net: null}": "val: metrics: r: reblur_net: unknown key",
+            "val:metrics:r={type: reblurability, device: cpu}": "val: metrics: r: device: unknown key",
             "val:metrics:psnr:test_y_chanel=true": (
                 "val: metrics: psnr: test_y_chanel: unknown key; did you mean test_y_channel?"
             ),

@@ -64,18 +64,27 @@ def full_precision() -> Iterator[None]:
 
 @contextmanager
 def out_of_memory_says(remedy: str) -> Iterator[None]:
-    """Turn what PyTorch raises for lack of memory within the block into one sentence.
+    """Turn what is raised for lack of memory within the block into one sentence.
 
     Raises:
         DeviceError: in this case.
     """
     try:
         yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator: can't allocate" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        where = whose_memory_ended(error)
+        if where is None:
             raise
-        where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
         raise DeviceError(f"memory: {where} has less than is needed here; {remedy}") from error
+
+
+def whose_memory_ended(error: BaseException) -> str | None:
+    """Return "the GPU" or "this machine", if the error of PyTorch, its libraries or NumPy is a lack of memory."""
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):  # how it goes on depends on the system
+        return "this machine"
+    libraries = "CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"
+    is_gpus = isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in libraries)
+    return "the GPU" if is_gpus else None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from reblur_plugin.core.boundary import evaluated
+from reblur_plugin.core.device import out_of_memory_says
 from reblur_plugin.core.kernel import residual_kernel
 from reblur_plugin.core.reblurability import reblurability_map
 from reblur_plugin.data.images import SUFFIXES, ImageError, read_image, to_tensor, to_uint8, write_image
@@ -93,8 +94,9 @@ def rank(
     common = _common([result.given.resolve() for result in results]) if out else Path()
     for result in tqdm(results, desc="reblurability", unit="image", leave=False, disable=None):
         try:
-            image = to_tensor(read_image(result.path))[None].to(next(reblur_net.parameters()).device)
-            change = reblurability_map(reblur_net, image)
+            with out_of_memory_says("give a smaller image"):
+                image = to_tensor(read_image(result.path))[None].to(next(reblur_net.parameters()).device)
+                change = reblurability_map(reblur_net, image)
             ranked.append((change.mean().item() * 255, result))
             if out is not None:
                 folder = out / result.given.resolve().relative_to(common)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from reblur_plugin import checkpoints
 from reblur_plugin.checkpoints import CheckpointError
 from reblur_plugin.core.adapt import Adaptation, AdaptConfig, Adapter
-from reblur_plugin.core.device import available, in_gib
+from reblur_plugin.core.device import available, in_gib, whose_memory_ended
 from reblur_plugin.core.parts import Plan
 from reblur_plugin.data.images import to_uint8, write_image
 from reblur_plugin.errors import ReblurError
@@ -52,13 +52,17 @@ def deblur(
             _deblur(job, adapter, device)
         except ReblurError as error:
             failures.append(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
-        except torch.OutOfMemoryError:
-            failures.append(
-                f"{job.source}: the GPU's memory is full; give --max-memory less than it has, or --device cpu"
-            )
         except Exception as error:  # whatever one photograph leads to, the others are done
-            failures.append(f"{job.source}: {type(error).__name__}: {error}")
+            failures.append(f"{job.source}: {_in_a_sentence(error)}")
     return failures
+
+
+def _in_a_sentence(error: Exception) -> str:
+    where = whose_memory_ended(error)
+    if where is None:
+        return f"{type(error).__name__}: {error}"
+    cpu = ", or --device cpu" if where == "the GPU" else ""
+    return f"{where}'s memory is full; give --max-memory less than it has{cpu}"
 
 
 def _deblur(job: Job, adapter: Adapter, device: torch.device) -> None:

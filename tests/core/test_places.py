@@ -70,7 +70,12 @@ class TestOutOfMemory:
         ("error", "where"),
         [
             (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "the GPU"),
+            (RuntimeError("CUDA error: out of memory"), "the GPU"),
+            (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "the GPU"),
+            (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "the GPU"),
             (RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"), "this "),
+            (RuntimeError("[enforce fail at alloc_cpu.cpp:82] data. DefaultCPUAllocator: not enough memory"), "this "),
+            (MemoryError("Unable to allocate 8.00 PiB for an array"), "this machine"),
         ],
     )
     def test_is_one_sentence_with_what_to_do(self, error: Exception, where: str) -> None:

@@ -16,6 +16,7 @@ import torch
 
 from reblur_plugin import checkpoints, cli, reblurability
 from reblur_plugin.archs.reblur_arch import ReblurNet
+from reblur_plugin.evaluation import ranking
 
 BLOCK = {"type": "ReblurNet", "num_blocks": 1, "num_feat": 4, "global_skip": True}
 
@@ -108,6 +109,23 @@ class TestTable:
         said = capfd.readouterr()
         assert str(methods[0] / "trip/b.png") in said.out
         assert f"error: {methods[0] / 'a.png'}: expected an image, got an empty file" in said.err
+
+    def test_an_image_without_room_is_told_and_the_others_are_ranked(
+        self, weights: Path, methods: list[Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        large = put(methods[0] / "large.png", 0, (64, 64))
+        fits = ranking.reblurability_map
+
+        def bounded(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
+            if image.shape[-1] == 64:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return fits(network, image)
+
+        monkeypatch.setattr(ranking, "reblurability_map", bounded)
+        assert run(monkeypatch, methods[0], "--weights", weights) == 1
+        said = capfd.readouterr()
+        assert said.out.count(".png") == 2
+        assert f"error: {large}: memory: the GPU has less than is needed here; give a smaller image" in said.err
         assert "Traceback" not in said.err
 
 

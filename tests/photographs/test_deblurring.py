@@ -316,14 +316,27 @@ class TestRefusals:
         assert run(monkeypatch, shots / "a.png", "-o", shots, "--weights", weights, "--suffix", "_sharp") == 0
         assert (shots / "a_sharp.png").is_file()
 
-    def test_a_gpu_without_room_is_said_of_its_photograph(
-        self, message: Any, shots: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (
+                torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+                "the GPU's memory is full; give --max-memory less than it has, or --device cpu\n",
+            ),
+            (
+                RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"),
+                "this machine's memory is full; give --max-memory less than it has\n",
+            ),
+        ],
+    )
+    def test_no_room_is_said_of_its_photograph(
+        self, message: Any, shots: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
     ) -> None:
         def full(*_: Any, **__: Any) -> None:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+            raise error
 
         monkeypatch.setattr(Adapter, "__call__", full)
-        assert "a.png: the GPU's memory is full; give --max-memory less than it has" in message(shots / "a.png")
+        assert f"a.png: {said}" in message(shots / "a.png")
 
     def test_a_comparison_is_not_replaced_either(self, message: Any, tmp_path: Path, shots: Path) -> None:
         (tmp_path / "out").mkdir()

@@ -59,8 +59,8 @@ def adapt(
         tick: called after each pass over a tile, of which there are N + 1 for each.
 
     Raises:
-        AdaptError: if the input is no single float image, a network has no float32/float64 weights to adapt or cuts
-            the gradient, or nothing fits into `max_memory`.
+        AdaptError: if the input is no single float image, a network is on another device or of another type, has no
+            float32/float64 weights to adapt or cuts the gradient, or nothing fits into `max_memory`.
         NetworkError: if a network doesn't give an image of its input's size, or several that could be meant.
     """
     if config is not None and choices:
@@ -111,7 +111,6 @@ class Adapter:
         """
         _check_image(blurry)
         deblur_net, reblur_net = self._networks()
-        _check_place(blurry, deblur_net=deblur_net, reblur_net=reblur_net)
         with alone_with(deblur_net, reblur_net):
             return self._adapt(deblur_net, reblur_net, blurry, plan, tick)
 
@@ -124,6 +123,7 @@ class Adapter:
         tick: Callable[[], None] | None,
     ) -> Adaptation:
         names = chosen_names(deblur_net, self.config.parameters)
+        self._check_fit(blurry, deblur_net, reblur_net)
         is_bounded = self.config.max_memory is not None
         if is_bounded:
             plan = plan or self.plan(blurry)
@@ -148,12 +148,14 @@ class Adapter:
             max_memory: bytes that the process (on a GPU: PyTorch) may hold; None: the configured bound, if any.
 
         Raises:
-            AdaptError: if nothing fits.
+            AdaptError: if nothing fits, or if the networks are on another device than the image or of another type.
         """
         kind = blurry.shape[1], blurry.dtype, blurry.device
         if kind not in self._costs:
             like = torch.zeros((1, blurry.shape[1], 1, 1), dtype=blurry.dtype, device=blurry.device)
-            self._costs[kind] = Costs(*self._networks(), like, self.config)
+            networks = self._networks()
+            self._check_fit(blurry, *networks)
+            self._costs[kind] = Costs(*networks, like, self.config)
         height, width = blurry.shape[-2:]
         return self._costs[kind].plan(height, width, max_memory or self.config.max_memory)
 
@@ -163,6 +165,22 @@ class Adapter:
 
     def _networks(self) -> tuple[nn.Module, nn.Module]:
         return _network("deblur_net", self.deblur_net), _network("reblur_net", self.reblur_net)
+
+    def _check_fit(self, blurry: Tensor, deblur_net: nn.Module, reblur_net: nn.Module) -> None:
+        for name, network in (("deblur_net", deblur_net), ("reblur_net", reblur_net)):
+            if others := {str(weight.device) for weight in network.parameters()} - {str(blurry.device)}:
+                raise AdaptError(
+                    f"{name}: expected its weights on the image's device {blurry.device}, "
+                    f"got {', '.join(sorted(others))}; "
+                    f"move the image or the network by .to({blurry.device.type!r})"
+                )
+            kinds = {weight.dtype for weight in network.parameters() if weight.is_floating_point()}
+            casts = self.config.amp != "none" or torch.is_autocast_enabled(blurry.device.type)
+            if kinds and blurry.dtype not in kinds and not casts:
+                raise AdaptError(
+                    f"{name}: expected weights of the image's type {blurry.dtype}, "
+                    f"got {', '.join(sorted(map(str, kinds)))}; convert the image or the network by .to({blurry.dtype})"
+                )
 
 
 def _nothing() -> None:
@@ -184,15 +202,6 @@ def _check_image(blurry: Tensor) -> None:
     if not torch.isfinite(blurry).all():
         raise AdaptError("blurry: expected finite values, got nan or infinity")
     check_range("blurry", blurry)
-
-
-def _check_place(blurry: Tensor, **networks: nn.Module) -> None:
-    for name, network in networks.items():
-        if others := {str(weight.device) for weight in network.parameters()} - {str(blurry.device)}:
-            raise AdaptError(
-                f"{name}: expected its weights on the image's device {blurry.device}, got {', '.join(sorted(others))}; "
-                f"move the image or the network by .to({blurry.device.type!r})"
-            )
 
 
 def _network(name: str, network: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import nn
 
 from reblur_plugin.core import algorithm1
 from reblur_plugin.core import device as devices
-from reblur_plugin.core.adapt import adapt
+from reblur_plugin.core.adapt import Adapter, adapt
 from reblur_plugin.core.choices import AdaptConfig, AdaptError
 from reblur_plugin.core.device import DeviceError, device_named, has_fast_bf16, out_of_memory_says
 
@@ -23,6 +23,30 @@ def test_networks_and_image_on_two_devices_are_one_sentence(elsewhere: str) -> N
     message = rf"^{elsewhere}: expected its weights on the image's device cpu, got meta; move the image or the network"
     with pytest.raises(AdaptError, match=message):
         adapt(*networks.values(), torch.rand(1, 3, 8, 8), steps=1)
+
+
+def test_a_plan_says_so_too() -> None:
+    adapter = Adapter(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1, device="meta"))
+    with pytest.raises(AdaptError, match=r"^reblur_net: expected its weights on the image's device cpu, got meta"):
+        adapter.plan(torch.rand(1, 3, 8, 8), 2**30)
+
+
+@pytest.mark.parametrize(
+    ("other", "kind"),
+    [("deblur_net", torch.float64), ("reblur_net", torch.float64), ("reblur_net", torch.bfloat16)],
+)
+def test_networks_and_image_of_two_types_are_one_sentence(other: str, kind: torch.dtype) -> None:
+    networks = {name: nn.Conv2d(3, 3, 1) for name in ("deblur_net", "reblur_net")}
+    networks[other].to(kind)
+    message = rf"^{other}: expected weights of the image's type torch\.float32, got {kind}; convert the image or "
+    with pytest.raises(AdaptError, match=message):
+        adapt(*networks.values(), torch.rand(1, 3, 8, 8), steps=1)
+
+
+def test_low_weights_may_be_adapted_where_autocast_converts_the_image() -> None:
+    reblur_net = nn.Conv2d(3, 3, 1, dtype=torch.bfloat16)
+    found = adapt(nn.Conv2d(3, 3, 1), reblur_net, torch.rand(1, 3, 8, 8), steps=1, amp="bf16")
+    assert found.image.shape == (1, 3, 8, 8)
 
 
 def test_the_gpu_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

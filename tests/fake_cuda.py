@@ -86,12 +86,21 @@ class _Reads(TorchDispatchMode):
             self._waits.append(str(func))
             places = source.new_empty(source.shape, dtype=torch.int64)
             return source.new_empty(count), places, source.new_empty(count, dtype=torch.int64)
+        if packet in (_aten._to_copy, _aten.copy_) and _brings_here(args, kwargs or {}):
+            self._waits.append(str(func))
         if packet in (_aten._fused_adam_, _aten._fused_adamw_, _aten._fused_sgd_):  # fake tensors don't check these
             found = {str(item.device) for group in args if isinstance(group, list) for item in group}
             if len(found) > 1:
                 raise RuntimeError(f"Expected all tensors to be on the same device, but found {sorted(found)}")
             return None
         return func(*args, **(kwargs or {}))
+
+
+def _brings_here(args: Any, kwargs: dict[str, Any]) -> bool:
+    """Return whether a copy goes from the GPU to the CPU."""
+    target, *source = (tensor.device for tensor in args if isinstance(tensor, Tensor))
+    here, there = (target, source[0]) if source else (kwargs.get("device") or target, target)
+    return there.type != "cpu" and torch.device(here).type == "cpu"
 
 
 @contextmanager
@@ -132,7 +141,7 @@ def fake_cuda() -> Iterator[list[str]]:
         mock.patch.object(Tensor, "record_stream", return_value=None),
         mock.patch.object(Tensor, "pin_memory", lambda tensor, *_: tensor),
         mock.patch.object(FakeTensor, "tolist", _reader(waits, np.ndarray.tolist)),
-        mock.patch.object(FakeTensor, "numpy", _reader(waits, np.asarray), create=True),
+        mock.patch.object(FakeTensor, "numpy", _as_numpy, create=True),
         mock.patch.object(Tensor, "backward", lambda tensor, *_, **__: _backward(tensor)),
         mock.patch.object(torch.autograd, "backward", _backward),
         mock.patch.object(torch.autograd, "grad", _gradients),
@@ -158,6 +167,12 @@ def _reader(waits: list[str], answer: Callable[[Any], Any]) -> Callable[..., Any
         return answer(np.full(tuple(tensor.shape), 0.5).astype(kind))
 
     return read
+
+
+def _as_numpy(tensor: Tensor, *_: Any, **__: Any) -> Any:
+    if tensor.device.type != "cpu":
+        raise TypeError(f"can't convert {tensor.device} device type tensor to numpy. Use Tensor.cpu() first")
+    return _reader([], np.asarray)(tensor)
 
 
 def _apply(module: nn.Module, change: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:

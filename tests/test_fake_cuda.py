@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fake_cuda import WORKS, fake_cuda
@@ -17,9 +18,14 @@ import reblur_plugin
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.core.adapt import Adapter, adapt
-from reblur_plugin.core.choices import AdaptError
+from reblur_plugin.core.choices import AdaptConfig, AdaptError
 from reblur_plugin.core.reblurability import reblurability
+from reblur_plugin.data.images import write_image
+from reblur_plugin.evaluation.request import Request
+from reblur_plugin.evaluation.validation import evaluate
 from reblur_plugin.models.reblur_model import ReblurModel
+from reblur_plugin.photographs import deblurring
+from reblur_plugin.photographs.jobs import Job
 
 reblur_plugin.register()
 pytestmark = pytest.mark.skipif(
@@ -183,12 +189,47 @@ class TestAdaptation:
         return ResUNet(1, (4, 4, 4)).to(GPU), ReblurNet(1, 4).to(GPU)
 
 
+class Images(list[dict[str, Any]]):
+    """A data set."""
+
+    def __init__(self, items: list[dict[str, Any]]) -> None:
+        super().__init__(items)
+        self.opt = {"name": "val"}
+
+
 class TestUse:
     def test_the_model_deblurs_reblurs_and_adapts(self, options: dict[str, Any], waits: list[str]) -> None:
         model = ReblurModel({**options, "val": {"tta": {"steps": 1}}})
         blurry = torch.rand(1, 3, 32, 32)
         images = [model.deblur(blurry), model.reblur(model.deblur(blurry)), model.adapt(blurry).image]
         assert {image.device for image in images} == {GPU}
+
+    @pytest.mark.parametrize("tta", [None, {"steps": 1}], ids=["deblurred", "adapted"])
+    def test_a_validation_scores_each_stage_of_each_size(
+        self, options: dict[str, Any], waits: list[str], tmp_path: Path, tta: dict[str, Any] | None
+    ) -> None:
+        model = ReblurModel({**options, "val": {"tta": tta}})
+        images = [torch.rand(3, *size) for size in ((32, 32), (32, 32), (32, 48))]
+        items = [{"name": f"{i}", "lq_path": f"{i}.png", "lq": image, "gt": image} for i, image in enumerate(images)]
+        request = Request(
+            metrics={"rb": {"type": "reblurability"}},
+            adapts=tta is not None,
+            reblurred=True,
+            batch_size=2,
+            stem=tmp_path.joinpath,
+            comparison=True,
+        )
+        scores = evaluate(model, Images(items), request, model.net_r)
+        assert list(scores.images) == ["0", "1", "2"]
+        assert {path.parent for path in tmp_path.rglob("*.png")} == {tmp_path}
+
+    def test_photographs_are_deblurred(self, waits: list[str], tmp_path: Path) -> None:
+        source, target = tmp_path / "a.png", tmp_path / "out" / "a.png"
+        write_image(source, np.full((32, 48, 3), 90, np.uint8))
+        networks = ResUNet(1, (4, 4, 4)), ReblurNet(1, 4)
+        job = Job(source, target, tmp_path / "out" / "a_comparison.png")
+        assert deblurring.deblur([job], *networks, AdaptConfig(steps=1), GPU) == []
+        assert target.is_file()
 
     def test_reblurability_stays_where_the_image_is(self, waits: list[str]) -> None:
         found = reblurability(ReblurNet(1, 4).to(GPU), torch.rand(1, 3, 32, 32, device=GPU))

@@ -55,7 +55,7 @@ def _slurm_to_torchrun() -> None:
 
 def _gpus(wanted: int | str, dist: bool, program: str) -> int:
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not available and torch.cuda.device_count() and wanted != 0:
+    if wanted == "auto" and not available and torch.cuda.device_count():
         said = "num_gpu: there is a GPU that PyTorch can't use, so the CPU computes; update its driver"
         get_root_logger().warning(said)
     if isinstance(wanted, int) and wanted > available and not (dist and available):  # srun may show each just one

@@ -133,7 +133,15 @@ class Adapter:
             pairs = zip(names, self._adapted, strict=True)
             start = [weights[name].detach().lerp(adapted, self.decay) for name, adapted in pairs]
         release = give_back if is_bounded else _nothing  # before histogram matching takes its own
-        given = (deblur_net, reblur_net, blurry, self.config, plan or WHOLE, start, tick or _nothing, release)
+        plan = plan or WHOLE
+        passed = tick or _nothing
+        if plan.tiling:  # the next tile is of another size
+
+            def passed() -> None:
+                give_back()
+                (tick or _nothing)()
+
+        given = (deblur_net, reblur_net, blurry, self.config, plan, start, passed, release)
         result, adapted = algorithm1(*given)
         self._adapted = None if result.fallback or not self.decay else adapted
         return result

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from reblur_plugin.core.borrow import borrowed
 from reblur_plugin.core.boundary import image_from
 from reblur_plugin.core.choices import AdaptConfig, AdaptError
-from reblur_plugin.core.device import give_back, has_fast_bf16
+from reblur_plugin.core.device import has_fast_bf16
 from reblur_plugin.core.histogram import match_histogram
 from reblur_plugin.core.objectives import l1, self_reblur_loss
 from reblur_plugin.core.parts import WHOLE, Mosaic, Plan, Tile, checkpointed
@@ -197,8 +197,6 @@ class _Passes:
             loss.backward()
             total = total + loss.detach()
             del deblurred, loss  # what the graph still holds goes before the next tile
-            if len(tiles) > 1:
-                give_back()  # which is of another size
             self.tick()
         return image.image(), total
 

@@ -69,9 +69,7 @@ def hide_partners(root: Path) -> tuple[list[Pair], list[str]]:
     images = list_images(root)
     pairs = [Pair(name, path, sharp[path.stem], "hide") for name, path in images.items() if path.stem in sharp]
     alone = [path for path in images.values() if path.stem not in sharp]
-    return pairs, [
-        f"{path}: no partner of that name in {root.parent / 'GT'}; unzip again or remove it" for path in alone
-    ]
+    return pairs, [alone_in(path, root.parent / "GT") for path in alone]
 
 
 def realblur_pairs(root: Path, lines: Path) -> list[Pair]:

@@ -58,7 +58,12 @@ def opened(opt: Options, archive: bool) -> Iterator[logging.Logger]:
     """
     main = Path(opt["path"]["experiments_root" if opt["is_train"] else "results_root"])
     with ExitStack() as held:
-        moved = _by_first_process(opt, lambda: (held.enter_context(locked(main)), _make_folders(main, opt, archive))[1])
+
+        def take() -> Path | None:
+            held.enter_context(locked(main))
+            return _make_folders(main, opt, archive)
+
+        moved = _by_first_process(opt, take)
         logger = _open_log(main, opt)
         if moved:
             logger.info("The older run of this name is in %s now", moved)

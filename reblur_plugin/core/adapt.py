@@ -18,6 +18,7 @@ may adapt with the same networks at once: one waits for the other.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -134,13 +135,7 @@ class Adapter:
             start = [weights[name].detach().lerp(adapted, self.decay) for name, adapted in pairs]
         release = give_back if is_bounded else _nothing  # before histogram matching takes its own
         plan = plan or WHOLE
-        passed = tick or _nothing
-        if plan.tiling:  # the next tile is of another size
-
-            def passed() -> None:
-                give_back()
-                (tick or _nothing)()
-
+        passed = partial(_between_tiles, tick or _nothing) if plan.tiling else tick or _nothing
         given = (deblur_net, reblur_net, blurry, self.config, plan, start, passed, release)
         result, adapted = algorithm1(*given)
         self._adapted = None if result.fallback or not self.decay else adapted
@@ -193,6 +188,12 @@ class Adapter:
 
 def _nothing() -> None:
     pass
+
+
+def _between_tiles(tick: Callable[[], None]) -> None:
+    """Give back what the last tile has left: the next one is of another size."""
+    give_back()
+    tick()
 
 
 def _check_image(blurry: Tensor) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import platform
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,18 @@ def shared() -> Path:
     if not (_SHARED / "data").is_dir():
         pytest.skip("no real data at ../shared or REBLUR_SHARED")
     return _SHARED
+
+
+@pytest.fixture
+def bf16_units(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Makes this machine's processor one with instructions for bf16, or without."""
+
+    def have(them: bool) -> None:
+        monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: them, raising=False)
+
+    return have
 
 
 @pytest.fixture

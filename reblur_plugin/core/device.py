@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -36,11 +37,20 @@ def device_named(name: str) -> torch.device:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Return whether the device has units for bf16: elsewhere it is emulated, and slower than float32."""
+    """Return whether the device computes bf16 faster than float32, by its instructions: elsewhere it is emulated.
+
+    On CPUs these are AMX and AVX512-BF16, and BF16 on ARM where PyTorch has the library for it.
+    A measurement would give one answer today and another tomorrow, and a resumed training other numbers.
+    """
     if device.type == "cuda":
         with torch.cuda.device(device):  # it asks the current one
             return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_amx_tile_supported()
+    if device.type != "cpu":
+        return False
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    questions = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(has_it() for has_it in questions if has_it)  # older releases ask for AMX alone, or neither
 
 
 @contextmanager

@@ -101,6 +101,8 @@ class Training:
         progress = self.progress
         self.logger.info(progress.describe())
         schedule = self.opt["train"].get("scheduler")
+        if self.opt["train"].get("amp") == "auto":
+            self.logger.info("train: amp: auto takes %s here", getattr(self.model, "amp_dtype", None) or "float32")
         self.logger.info("Learning rates: %s; schedule: %s", self.model.get_current_learning_rate(), schedule)
         try:
             if progress.to_validate:  # the run was killed between saving and validation

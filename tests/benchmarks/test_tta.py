@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -57,8 +58,10 @@ class TestPlain:
         assert torch.equal(tta.plain(Gain(1.0), Gain(1.25), blurry, 2), blurry)
 
 
-def test_every_form_is_measured_and_float32_gives_the_plain_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+def test_every_form_is_measured_and_float32_gives_the_plain_result(
+    monkeypatch: pytest.MonkeyPatch, bf16_units: Callable[[bool], None]
+) -> None:
+    bf16_units(True)
     monkeypatch.setitem(tta._NETWORKS, "small", lambda: ResUNet(num_blocks=2, num_feats=(32, 64, 64)))
     arguments = command.parse(["tta", "--quick", "--repeats", "1", "--no-memory", "--device", "cpu"])
     arguments.networks = ["small"]

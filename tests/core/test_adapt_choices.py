@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -214,11 +215,13 @@ class TestPrecisionAndLayout:
         assert (result.image.float() - exact.image).abs().max() < 0.02  # a few of bfloat16's steps of 1/256
         assert result.steps[1].change > 0
 
-    def test_auto_follows_the_device(self, networks: tuple[nn.Module, nn.Module], monkeypatch: Any) -> None:
+    def test_auto_follows_the_device(
+        self, networks: tuple[nn.Module, nn.Module], bf16_units: Callable[[bool], None]
+    ) -> None:
         seen: list[torch.dtype] = []
         networks[0].head.register_forward_hook(lambda _, given, found: seen.append(found.dtype))
         for has_units in (True, False):
-            monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda answer=has_units: answer)
+            bf16_units(has_units)
             adapt(*networks, torch.rand(1, 3, 8, 8), steps=0, amp="auto")
         assert seen == [torch.bfloat16, torch.float32]
 

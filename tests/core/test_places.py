@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from typing import Any
 
@@ -73,6 +74,28 @@ def test_bf16_is_asked_of_the_device_that_computes(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bool(asked.append("asked")) or True)
     assert has_fast_bf16(torch.device("cuda:1"))
     assert asked == ["cuda:1", "in", "asked", "out"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "amx", "avx512", "arm", "expected"),
+    [
+        ("x86_64", True, False, False, True),  # Intel from Sapphire Rapids on
+        ("AMD64", False, True, False, True),  # Zen 4, as Windows names it
+        ("x86_64", False, None, False, False),  # a PyTorch that doesn't tell of AVX512-BF16
+        ("x86_64", False, False, True, False),  # the library can, by emulation
+        ("aarch64", False, False, True, True),  # Graviton 3
+        ("arm64", True, True, False, False),
+    ],
+)
+def test_processors_with_instructions_for_bf16(
+    machine: str, amx: bool, avx512: bool | None, arm: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", avx512 and (lambda: avx512), raising=False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: arm)
+    assert has_fast_bf16(torch.device("cpu")) is expected
+    assert not has_fast_bf16(torch.device("meta"))
 
 
 def test_times_are_taken_on_the_stream_of_the_images_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -17,10 +19,10 @@ class TestPrecision:
         assert [autocast_type(name, CPU) for name in ("bf16", "fp16", None)] == [torch.bfloat16, torch.float16, None]
 
     def test_automatic_precision_is_low_where_the_device_has_units_for_it(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, bf16_units: Callable[[bool], None]
     ) -> None:
         for has_units in (True, False):
-            monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda answer=has_units: answer)
+            bf16_units(has_units)
             assert autocast_type("auto", CPU) is (torch.bfloat16 if has_units else None)
 
     def test_another_name_is_refused(self) -> None:

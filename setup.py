@@ -14,6 +14,7 @@ setup(
         "numpy",
         "opencv-python>=4.12",  # keeps colour profiles and camera notes
         "pillow",
+        "platformdirs",
         "pyyaml",
         "scikit-image",
         "scipy<2",  # basicsr.metrics.niqe imports scipy.ndimage.filters, which SciPy 2.0 removes
@@ -23,7 +24,18 @@ setup(
         "torchvision",  # imported by basicsr
         "tqdm",
     ],
+    package_data={"reblur_plugin.pretrained": ["*.pth"]},
     extras_require={
-        "test": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML", "types-jsonschema"]
+        "spandrel": ["spandrel"],
+        "test": [
+            "hypothesis",
+            "mypy",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            "spandrel",
+            "types-PyYAML",
+            "types-jsonschema",
+        ],
     },
 )

@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "train a deblurring network M_D together with its reblurring network M_R",
     "test": "deblur, adapt and score test sets",
     "deblur": "deblur photographs by a checkpoint alone",
+    "weights": "list the weights that have a name, fetch some",
     "reblurability": "rank anybody's results by the blur that is left in them",
     "data": "check, pack and make training data",
     "schema": "print the JSON Schema of option files, for editors, or a page of all keys",

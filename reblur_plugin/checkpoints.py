@@ -140,34 +140,41 @@ def fit(network: nn.Module, weights: dict[str, Tensor], source: str | Path, stri
     network.load_state_dict(weights, strict=strict)
 
 
-def network(weights: str | Path, label: Literal["g", "r"]) -> nn.Module:
+def network(weights: str | Path, label: Literal["g", "r"], block: Mapping[str, Any] | None = None) -> nn.Module:
     """Return M_D (label "g") or M_R ("r") of `net_<label>_*.pth`, in eval mode on the CPU, built as its origin says.
 
-    Its class must be in BasicSR's registry: `reblur_plugin.register()` puts ours there.
+    Its class must be in BasicSR's registry: `reblur_plugin.register()` puts ours there. A `block`, as an option file
+    has it, goes before the origin's.
 
     Raises:
         CheckpointError: if the file is missing, damaged, doesn't fit or doesn't tell of a network that is known here.
     """
     from reblur_plugin.host import build_network  # here: weights are read without BasicSR
 
-    told = options(weights)
-    block = told.get(f"network_{label}")
+    told = {} if block else options(weights)
+    block = dict(block) if block else told.get(f"network_{label}")
     if not isinstance(block, dict):
         raise CheckpointError(
             f"{weights}: doesn't tell which network it belongs to; "
             f"expected net_{label}_*.pth from reblur_plugin's training"
         )
+    holds_weights = "weights" in block  # SpandrelNet's: a path of the machine that trained it, unless the user named it
+    if holds_weights and told:
+        block = block | {"weights": state_dict(weights)}
     try:
         built: nn.Module = build_network(block)
     except KeyError as error:
         raise CheckpointError(
             f"{weights}: belongs to a network {block.get('type')!r} that isn't known here; give its module by --import"
         ) from error
+    except ReblurError:
+        raise
     except Exception as error:  # it may be anybody's class, and anybody's file
         raise CheckpointError(f"{weights}: {block.get('type')} can't take the options in it: {error}") from error
     if label == "g":
         choose_output(built, told.get("deblurred_output"))
-    load_weights(built, weights)
+    if not holds_weights:
+        load_weights(built, weights)
     return built.eval()
 
 

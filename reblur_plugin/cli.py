@@ -29,7 +29,7 @@ def parser(program: str, description: str, example: str) -> argparse.ArgumentPar
     arguments.add_argument(
         "--launcher",
         choices=("none", "pytorch", "slurm"),
-        default=_launcher()[0],
+        default=launcher()[0],
         help="what started this process: pytorch is torchrun, slurm is srun; by default what the environment tells",
     )
     arguments.add_argument(
@@ -45,7 +45,7 @@ def parser(program: str, description: str, example: str) -> argparse.ArgumentPar
     return arguments
 
 
-def _launcher() -> tuple[str, str]:
+def launcher() -> tuple[str, str]:
     """Return what started this process among several, and how many they are, by the launchers' own variables."""
     for name, number, count in (("pytorch", "RANK", "WORLD_SIZE"), ("slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
         if number in os.environ and os.environ.get(count, "1") != "1":
@@ -59,9 +59,9 @@ def alone(program: str) -> None:
     Raises:
         ReblurError: in this case.
     """
-    launcher, count = _launcher()
-    if launcher != "none":
-        started = {"pytorch": "torchrun", "slurm": "srun"}[launcher]
+    name, count = launcher()
+    if name != "none":
+        started = {"pytorch": "torchrun", "slurm": "srun"}[name]
         raise ReblurError(f"{program}: expected one process, got {count} of {started}; start it without {started}")
 
 

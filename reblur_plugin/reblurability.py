@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from reblur_plugin import cli, host
+from reblur_plugin.pretrained.catalogue import catalogue, named
 
 
 def main() -> int:
@@ -17,7 +18,10 @@ def main() -> int:
         epilog="example: python -m reblur_plugin.reblurability theirs/ ours/ --weights net_r_latest.pth -o compared/",
     )
     parser.add_argument("inputs", nargs="+", type=Path, metavar="RESULT", help="images, or a folder for each method")
-    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="net_r_*.pth of a training: M_R")
+    names = ", ".join(one.name for one in catalogue())
+    parser.add_argument(
+        "--weights", required=True, metavar="FILE|NAME", help=f"M_R: net_r_*.pth of a training, or that of {names}"
+    )
     parser.add_argument(
         "-o", "--out", type=Path, metavar="FOLDER", help="write ranking.csv and a picture of each image"
     )
@@ -41,7 +45,8 @@ def main() -> int:
     if table and table.exists() and not arguments.overwrite:
         raise ImageError(f"{table}: is there already; give another -o, or --overwrite")
     results = ranking.find_results(arguments.inputs, arguments.out)
-    reblur_net = load_reblur_net(str(arguments.weights))
+    known = named(arguments.weights)
+    reblur_net = load_reblur_net(str(known.reblur_net if known else arguments.weights))
     shown = arguments.kernel, arguments.blurry
     ranked, failures = ranking.rank(results, reblur_net, arguments.out, *shown, arguments.overwrite)
     if table:

@@ -20,6 +20,7 @@ def register() -> None:
     from reblur_plugin.archs.dmphn_arch import DHN, DMPHN
     from reblur_plugin.archs.reblur_arch import ReblurNet
     from reblur_plugin.archs.resunet_arch import ResUNet
+    from reblur_plugin.archs.spandrel_arch import SpandrelNet
     from reblur_plugin.archs.srn_arch import SRN
     from reblur_plugin.data.pair_dataset import DeblurPairDataset
     from reblur_plugin.host import registry
@@ -31,7 +32,7 @@ def register() -> None:
     from reblur_plugin.models.reblur_model import ReblurModel
 
     ours: dict[Any, tuple[Any, ...]] = {
-        registry.ARCH_REGISTRY: (ResUNet, SRN, DHN, DMPHN, ReblurNet, ReblurDiscriminator),
+        registry.ARCH_REGISTRY: (ResUNet, SRN, DHN, DMPHN, SpandrelNet, ReblurNet, ReblurDiscriminator),
         registry.LOSS_REGISTRY: (
             losses.MultiScaleL1Loss,
             losses.ReblurLoss,

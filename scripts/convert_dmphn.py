@@ -22,15 +22,10 @@ def main() -> int:
     )
     arguments = parser.parse_args()
 
-    from reblur_plugin import checkpoints
-    from reblur_plugin.archs.dmphn_arch import DHN, DMPHN
+    from reblur_plugin.pretrained.dmphn import convert
 
-    network = {"DMPHN": DMPHN, "DHN": DHN}[arguments.network]()
-    for part in (f"{kind}_lv{level}" for level in (1, 2, 3, 4) for kind in ("encoder", "decoder")):
-        checkpoints.load_weights(network.get_submodule(part), arguments.folder / f"{part}.pkl")
-    origin = {"options": {"network_g": {"type": arguments.network}}}
-    checkpoints.save_network({"params": network}, origin, arguments.out)
-    sys.stdout.write(f"{arguments.out}: {len(network.state_dict())} tensors for DHN and DMPHN with upsample: deconv\n")
+    count = convert(arguments.folder, arguments.out, arguments.network)
+    sys.stdout.write(f"{arguments.out}: {count} tensors for DHN and DMPHN with upsample: deconv\n")
     return 0
 
 

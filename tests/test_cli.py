@@ -16,7 +16,7 @@ import torch
 import yaml
 from PIL import Image
 
-from reblur_plugin import cli, deblur, host, reblurability, test, train
+from reblur_plugin import cli, host, reblurability, test, train
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.data import __main__ as data
@@ -344,7 +344,6 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("program", "words"),
         [
-            (deblur, ["a.png", "-o", "out", "--weights", "g.pth"]),
             (reblurability, ["a.png", "--weights", "r.pth"]),
             (data, ["check", "a"]),
             (data, ["pack", "a", "b"]),

@@ -12,12 +12,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "reblur_plugin"
 COMMANDS = ("__main__", "check", "cli", "data.__main__", "deblur", "reblurability", "schema", "test", "train")
+COMMANDS += ("weights",)
 # Innermost first: a room may import those before it, and the rooms and modules of its own ring.
 RINGS = (
     ("errors", "files", "names", "streams", "version"),
     ("core",),  # plain PyTorch
     # BasicSR and files
     ("archs", "checkpoints", "data", "host", "losses", "metrics", "options", "training_states", "wrappings"),
+    ("pretrained",),
     ("evaluation",),
     ("models",),
     ("registration",),
@@ -37,6 +39,10 @@ LIGHT = [
     "registration",
     "host",
     "core.choices",
+    "pretrained.catalogue",
+    "pretrained.dmphn",
+    "pretrained.fetching",
+    "weights",
 ]
 LIGHT += [f"options.{name}" for name in ("values", "keys", "schema", "page", "reading", "checks")]
 # Calls that run what they are given, by their full name, beside those that Ruff knows

@@ -20,7 +20,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "reblur_plugin"
 # A system without POSIX, whose processes are started by spawn; then each command's words, by line.
 JOB = """
 import importlib, multiprocessing, os, pkgutil, signal, sys
-import torch  # which knows what system this is
+import platformdirs, torch  # which know what system this is
+
+platformdirs.user_cache_path()
 
 MISSING = {"resource", "fcntl", "pwd", "grp", "termios", "posix_ipc"}
 
@@ -86,6 +88,8 @@ def test_every_command_runs_without_posix(option_files: Path, tiny_data: Path) -
         "train -opt longer.yml --auto_resume",
         "test -opt test.yml",
         f"deblur {image} -o sharp --weights {models}/net_g_latest.pth --steps 1",
+        f"deblur {image} -o by_name",
+        "weights list",
         f"reblurability {image} --weights {models}/net_r_latest.pth",
     ]
     (option_files / "commands").write_text("\n".join(commands))

@@ -15,7 +15,7 @@ from reblur_plugin import registration, version
 from reblur_plugin.registration import RegistrationError
 
 NAMES = {
-    "ARCH_REGISTRY": {"ResUNet", "SRN", "DHN", "DMPHN", "ReblurNet", "ReblurDiscriminator"},
+    "ARCH_REGISTRY": {"ResUNet", "SRN", "DHN", "DMPHN", "SpandrelNet", "ReblurNet", "ReblurDiscriminator"},
     "LOSS_REGISTRY": {
         "MultiScaleL1Loss",
         "ReblurLoss",

@@ -31,14 +31,14 @@ def join(options: Options, launcher: str, program: str) -> Options:
         OptionError: if the launcher hasn't set its variables, or if `num_gpu` asks for more GPUs than there are.
     """
     if launcher == "slurm":
-        _slurm_to_torchrun()
+        slurm_to_torchrun()
     dist = launcher != "none"
     gpus = _gpus(options.get("num_gpu", "auto"), dist, program)
     rank, world_size = _meet(options.get("dist_params") or {}, gpus > 0) if dist else (0, 1)
     return {"dist": dist, "num_gpu": gpus, "rank": rank, "world_size": world_size}
 
 
-def _slurm_to_torchrun() -> None:
+def slurm_to_torchrun() -> None:
     """Set torchrun's variables from slurm's. The processes meet on the first node of the job."""
     try:
         nodes = os.environ["SLURM_NODELIST"]

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -93,6 +94,11 @@ def autocast_type(name: str | None, device: torch.device) -> torch.dtype | None:
     if name is not None and name not in _TYPES:
         raise ReblurModelError(f"train: amp: expected bf16, fp16, auto or nothing, got {name!r}")
     return None if name is None else _TYPES[name]
+
+
+def is_trained(opt: Mapping[str, Any]) -> bool:
+    """Return whether M_D begins with somebody's weights: `path: pretrain_network_g`, or those of a SpandrelNet."""
+    return bool(opt["path"].get("pretrain_network_g") or opt["network_g"].get("weights"))
 
 
 def require_compiler() -> None:

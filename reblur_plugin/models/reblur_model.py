@@ -92,7 +92,7 @@ class ReblurModel(BaseModel):
             self.net_g_ema = building.average(self.net_g, self.opt)
         self.criteria = Criteria.build(train, self.device)
         self.criteria.check(self.net_r is not None, self.net_d is not None)
-        if self.frozen_g and (self.net_r is None or not self.opt["path"].get("pretrain_network_g")):
+        if self.frozen_g and (self.net_r is None or not building.is_trained(self.opt)):
             raise ReblurModelError(
                 "train: freeze_deblur_net: trains M_R on a trained M_D; give reblur_opt and path: pretrain_network_g"
             )

@@ -89,7 +89,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> Options:
     except UnicodeDecodeError as error:
         said = f"got another encoding at byte {error.start}; save it as UTF-8"
         raise OptionError(f"{path}: expected an option file in UTF-8, {said}") from error
-    options = _parse(text, str(path))
+    options = parse(text, str(path))
     if not isinstance(options, dict):
         raise OptionError(f"{path}: expected keys and values, got {type(options).__name__}; see options/ for examples")
     bases = options.pop("_base_", [])
@@ -102,7 +102,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> Options:
     return merge(merged, options)
 
 
-def _parse(text: str, source: str) -> Any:
+def parse(text: str, source: str) -> Any:
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
         _size(value, {}, _DEEPEST)
@@ -155,7 +155,7 @@ def override(options: Options, entries: Iterable[str]) -> Options:
         keys, separator, text = entry.partition("=")
         if not separator or not keys:
             raise OptionError(f"--force_yml {entry}: expected block:key=value, e.g. train:total_iter=1000")
-        value = _parse(text, f"--force_yml {entry}")
+        value = parse(text, f"--force_yml {entry}")
         *blocks, last = keys.strip().split(":")
         target = options
         for block in blocks:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from reblur_plugin import checkpoints
 from reblur_plugin.checkpoints import CheckpointError
 from reblur_plugin.core.adapt import Adaptation, AdaptConfig, Adapter
 from reblur_plugin.core.device import available, in_gib, whose_memory_ended
@@ -18,42 +18,72 @@ from reblur_plugin.core.parts import Plan
 from reblur_plugin.data.images import to_uint8, write_image
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.evaluation.pictures import comparison
-from reblur_plugin.networks import load
+from reblur_plugin.networks import Networks, load
+from reblur_plugin.options import components
+from reblur_plugin.options.reading import OptionError, Options, parse
 from reblur_plugin.photographs.jobs import Job
 from reblur_plugin.photographs.photograph import Photograph
+from reblur_plugin.photographs.sharing import Jobs
 
 
-def load_networks(weights: Path, reblur_weights: Path | None, adapted: bool) -> tuple[nn.Module, nn.Module | None]:
+def network_block(text: str | None) -> Options | None:
+    """Return the block that `--network` writes as an option file does; None, if there is none.
+
+    Raises:
+        OptionError: if it isn't a block, or names a class or an option that isn't known.
+    """
+    if text is None:
+        return None
+    block = parse(text, f"--network {text}")
+    if not isinstance(block, dict):
+        raise OptionError(f"--network: expected a block such as '{{type: DHN}}', got {text!r}")
+    if found := components.problems({"network_g": block}):
+        raise OptionError("; ".join(problem.replace("network_g", "--network", 1) for problem in found))
+    return block
+
+
+def load_networks(
+    weights: str, reblur_weights: Path | None, network: Mapping[str, Any] | None, adapted: bool
+) -> Networks:
     """Return M_D and, if it is needed (`adapted`), M_R; arguments and errors as for `networks.load`.
 
     Raises:
-        CheckpointError: also if M_D was trained without the M_R that is needed.
+        CheckpointError: also if there is no M_R and one is needed.
     """
-    if not adapted:
-        return checkpoints.network(weights, "g"), None
-    networks = load(weights, reblur_weights)
-    if networks.reblur_net is None:
-        raise CheckpointError(f"{weights}: was trained without M_R, so nothing can adapt it; use --steps 0")
-    return networks
+    found = load(weights, reblur_weights, network, adapted)
+    if adapted and found.reblur_net is None:
+        raise CheckpointError(
+            f"{weights}: has no M_R to adapt by; give --reblur-weights (docs/photographs.md) or --steps 0"
+        )
+    return found
 
 
 def deblur(
-    jobs: Sequence[Job], deblur_net: nn.Module, reblur_net: nn.Module | None, config: AdaptConfig, device: torch.device
+    jobs: Jobs | Sequence[Job],
+    deblur_net: nn.Module,
+    reblur_net: nn.Module | None,
+    config: AdaptConfig,
+    device: torch.device,
 ) -> list[str]:
     """Write the results; return a sentence for each photograph that failed, after all others are done.
 
     What each will take is said before it starts, within `config.max_memory` or else what the machine has free.
+    `Jobs` may be shared with other processes.
     """
+    jobs = jobs if isinstance(jobs, Jobs) else Jobs(list(jobs))
     networks = deblur_net.to(device), (reblur_net or nn.Identity()).to(device)
     adapter = Adapter(*networks, config, decay=0)
     failures = []
-    for job in tqdm(jobs, unit="photograph", disable=None if len(jobs) > 1 else True):
-        try:
-            _deblur(job, adapter, device)
-        except ReblurError as error:
-            failures.append(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
-        except Exception as error:  # whatever one photograph leads to, the others are done
-            failures.append(f"{job.source}: {_in_a_sentence(error)}")
+    with tqdm(total=len(jobs), unit="photograph", disable=None if len(jobs) > 1 else True) as bar:
+        for number, job in jobs:
+            bar.update(number - bar.n)
+            try:
+                _deblur(job, adapter, device)
+            except ReblurError as error:
+                failures.append(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
+            except Exception as error:  # whatever one photograph leads to, the others are done
+                failures.append(f"{job.source}: {_in_a_sentence(error)}")
+            bar.update()
     return failures
 
 

@@ -176,14 +176,14 @@ class TestSlurm:
         slurm = {"PROCID": "5", "NTASKS": "8", "LOCALID": "1", "NODELIST": "node[3-4]"}
         for name, value in slurm.items():
             monkeypatch.setenv(f"SLURM_{name}", value)
-        processes._slurm_to_torchrun()
+        processes.slurm_to_torchrun()
         found = [os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")]
         assert found == ["5", "8", "1", "node3", "29500"]
 
     def test_without_srun_the_missing_number_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("SLURM_NODELIST", raising=False)
         with pytest.raises(OptionError, match="--launcher slurm: SLURM_NODELIST isn't set; start with srun"):
-            processes._slurm_to_torchrun()
+            processes.slurm_to_torchrun()
 
 
 def test_torchrun_is_asked_for_when_its_numbers_are_missing(

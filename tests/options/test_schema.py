@@ -38,7 +38,7 @@ def test_it_is_a_schema() -> None:
 def test_every_option_file_and_fragment_passes_by_itself(root: Path) -> None:
     validator, failures = jsonschema.Draft202012Validator(schema.for_editors()), []
     for path in sorted((root / "options").rglob("*.yml")):
-        content = reading._parse(path.read_text(encoding="utf-8"), str(path))
+        content = reading.parse(path.read_text(encoding="utf-8"), str(path))
         failures += [f"{path.name}: {error.message}" for error in validator.iter_errors(content)]
     assert failures == []
 

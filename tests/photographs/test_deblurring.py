@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,50 @@ def test_without_steps_no_m_r_is_needed(
     weights.with_name("net_r_9.pth").unlink()
     assert run(monkeypatch, shots / "a.png", "-o", tmp_path / "out", "--weights", weights, "--steps", 0) == 0
     assert (tmp_path / "out" / "a.png").is_file()
+
+
+def test_a_network_is_named_where_its_checkpoint_does_not_tell(
+    tmp_path: Path, weights: Path, shots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = tmp_path / "theirs.pth"
+    torch.save({"state_dict": checkpoints.state_dict(weights)}, bare)
+    given = (shots / "a.png", "--steps", 1, "--device", "cpu")
+    block = "{type: ResUNet, num_blocks: 1, num_feats: [4, 4, 4]}"
+    m_r = ("--reblur_weights", weights.with_name("net_r_9.pth"), "--deblurred_output", "0")
+    assert run(monkeypatch, *given, "-o", tmp_path / "a", "--weights", weights) == 0
+    assert run(monkeypatch, *given, "-o", tmp_path / "b", "--weights", bare, "--network", block, *m_r) == 0
+    assert (tmp_path / "a" / "a.png").read_bytes() == (tmp_path / "b" / "a.png").read_bytes()
+
+
+def test_all_that_one_types_is_a_photograph_and_a_folder(
+    tmp_path: Path, shots: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REBLUR_CACHE", str(tmp_path / "cache"))
+    assert run(monkeypatch, shots / "a.png", "-o", tmp_path / "out") == 0
+    said = capsys.readouterr().err
+    assert "weights: resunet-small, " in said
+    assert (
+        "dhn-official deblurs better: python -m reblur_plugin.weights fetch dhn-official (29 MB; licence: none" in said
+    )
+    shown, source = cv2.imread(str(tmp_path / "out" / "a.png")), cv2.imread(str(shots / "a.png"))
+    assert shown.shape == source.shape
+    assert not np.array_equal(shown, source)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_auto_says_which_precision_it_takes(
+    tmp_path: Path,
+    weights: Path,
+    shots: Path,
+    bf16_units: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for there, taken in ((True, "bf16"), (False, "float32")):
+        bf16_units(there)
+        words = (shots / "a.png", "-o", tmp_path / taken, "--weights", weights, "--amp", "auto", "--device", "cpu")
+        assert run(monkeypatch, *words) == 0
+        assert f"--amp auto takes {taken} here\n" in capsys.readouterr().err
 
 
 def test_one_bad_file_is_told_at_the_end_and_the_others_are_done(
@@ -365,12 +411,40 @@ class TestRefusals:
 
     def test_a_checkpoint_that_tells_nothing(self, message: Any, weights: Path, shots: Path) -> None:
         checkpoints.save({"params": ResUNet(1, (4, 4, 4)).state_dict()}, weights)
-        assert "net_g_9.pth: doesn't tell which network it belongs to" in message(shots)
+        said = "net_g_9.pth: expected weights of a network that spandrel knows, got others; name it: --network"
+        assert said in message(shots)
+
+    def test_a_checkpoint_that_tells_nothing_where_spandrel_is_missing(
+        self, message: Any, weights: Path, shots: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        find = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "spandrel" else find(name))
+        checkpoints.save({"params": ResUNet(1, (4, 4, 4)).state_dict()}, weights)
+        assert "net_g_9.pth: doesn't tell which network it belongs to; pip install spandrel" in message(shots)
+
+    @pytest.mark.parametrize(
+        ("block", "said"),
+        [
+            ("{type: ResUNte}", "--network: type: nothing is registered as 'ResUNte'; did you mean ResUNet"),
+            ("{type: ResUNet, num_block: 2}", "--network: num_block: unknown key; did you mean num_blocks?"),
+            ("ResUNet", "--network: expected a block such as '{type: DHN}', got 'ResUNet'"),
+            ("{type: DHN", "--network {type: DHN, line 1: expected plain YAML"),
+            ("{type: DHN}", "net_g_9.pth: doesn't fit DHN"),
+        ],
+    )
+    def test_a_network_that_is_named_wrongly(self, message: Any, shots: Path, block: str, said: str) -> None:
+        assert said in message(shots, "--network", block)
+
+    def test_weights_of_no_name_and_no_file(
+        self, tmp_path: Path, shots: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(monkeypatch, shots, "-o", tmp_path / "out", "--weights", "resunet-smal") == 1
+        assert "weights: nothing is named 'resunet-smal'; did you mean resunet-small?" in capsys.readouterr().err
 
     def test_a_checkpoint_without_m_r(self, message: Any, weights: Path, shots: Path) -> None:
         origin = {"options": {"network_g": _NETWORKS["network_g"]}}
         checkpoints.save({"params": ResUNet(1, (4, 4, 4)).state_dict(), "origin": origin}, weights)
-        assert "was trained without M_R, so nothing can adapt it; use --steps 0" in message(shots)
+        assert "has no M_R to adapt by; give --reblur-weights (docs/photographs.md) or --steps 0" in message(shots)
 
     def test_m_r_that_is_not_beside_m_d(self, message: Any, weights: Path, shots: Path) -> None:
         weights.with_name("net_r_9.pth").unlink()

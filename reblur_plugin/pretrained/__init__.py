@@ -1,0 +1,1 @@
+"""Weights that have a name: our own, which lie in this folder, and others', which are fetched."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks {step,tta,data,metrics}`: time and memory beside the plain form, in one run.
+"""`python -m benchmarks {step,tta,data,metrics,photograph}`: time and memory beside the plain form, in one run.
 
 Each command is a module of this folder with `run(arguments) -> Results`; torch is imported by that module, after the
 arguments have been checked.
@@ -19,6 +19,7 @@ _COMMANDS = {
     "tta": "adaptation to one photograph (Algorithm 1)",
     "data": "loading, cropping and augmenting batches",
     "metrics": "the metrics of validation beside deblurring one image",
+    "photograph": "the command deblur on one photograph",
 }
 
 
@@ -44,8 +45,11 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
             add("--size", type=_count, help="pixels of a patch each way; 256 on a GPU")
             add("--precisions", nargs="+", choices=("fp32", "bf16", "fp16"), help="the first is the reference")
             add("--compile", action="store_true", help="with torch.compile too; on a GPU it always is")
-        if name == "tta":
-            sizes = "of the photographs; 640x360 and 1280x720 on a GPU"
+        if name == "photograph":
+            add("--weights", default="resunet-small", metavar="NAME", help="what deblurs (resunet-small)")
+            add("--forms", nargs="+", metavar="NAME", help="the first and these; all if left out")
+        if name in ("tta", "photograph"):
+            sizes = "of the photographs"
             add("--sizes", nargs="+", type=_size, metavar="WxH", help=sizes)
             add("--steps", type=_count, default=5, help="N (5)")
         if name == "data":

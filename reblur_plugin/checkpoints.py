@@ -158,7 +158,7 @@ def network(weights: str | Path, label: Literal["g", "r"], block: Mapping[str, A
             f"{weights}: doesn't tell which network it belongs to; "
             f"expected net_{label}_*.pth from reblur_plugin's training"
         )
-    holds_weights = "weights" in block  # SpandrelNet's: a path of the machine that trained it, unless the user named it
+    holds_weights = block.get("type") == "SpandrelNet"  # by a path of the machine that trained it, or the user's
     if holds_weights and told:
         block = block | {"weights": state_dict(weights)}
     try:

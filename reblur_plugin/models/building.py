@@ -98,7 +98,7 @@ def autocast_type(name: str | None, device: torch.device) -> torch.dtype | None:
 
 def is_trained(opt: Mapping[str, Any]) -> bool:
     """Return whether M_D begins with somebody's weights: `path: pretrain_network_g`, or those of a SpandrelNet."""
-    return bool(opt["path"].get("pretrain_network_g") or opt["network_g"].get("weights"))
+    return bool(opt["path"].get("pretrain_network_g") or opt["network_g"]["type"] == "SpandrelNet")
 
 
 def require_compiler() -> None:

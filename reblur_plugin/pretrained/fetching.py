@@ -31,6 +31,8 @@ def fetch(weights: Named) -> None:
         WeightsError: if a file can't be had, or isn't the published one.
         FileError: if the disk refuses.
     """
+    if weights.is_here:  # nothing is locked, least of all in the package's folder
+        return
     folder = weights.deblur_net.parent / weights.name
     with _our_turn(folder):
         if weights.is_here:  # another process has just fetched them

@@ -24,7 +24,9 @@ from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.archs.resunet_arch import ResUNet
 from reblur_plugin.core import budget, device
 from reblur_plugin.core.adapt import Adapter, adapt
+from reblur_plugin.host import registry
 from reblur_plugin.photographs import deblurring as photographs
+from reblur_plugin.registration import register
 
 _NETWORKS = {
     "network_g": {"type": "ResUNet", "num_blocks": 1, "num_feats": [4, 4, 4]},
@@ -108,6 +110,26 @@ def test_a_network_is_named_where_its_checkpoint_does_not_tell(
     assert run(monkeypatch, *given, "-o", tmp_path / "a", "--weights", weights) == 0
     assert run(monkeypatch, *given, "-o", tmp_path / "b", "--weights", bare, "--network", block, *m_r) == 0
     assert (tmp_path / "a" / "a.png").read_bytes() == (tmp_path / "b" / "a.png").read_bytes()
+
+
+class OfTheirs(ResUNet):
+    """A user's network with an option of SpandrelNet's name."""
+
+    def __init__(self, weights: str = "none", **choices: Any) -> None:
+        super().__init__(1, (4, 4, 4))
+        assert weights == "imagenet"
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_an_option_named_weights_is_the_networks_own(weights: Path, is_told: bool) -> None:
+    register()
+    if "OfTheirs" not in registry.ARCH_REGISTRY:
+        registry.ARCH_REGISTRY.register(OfTheirs)
+    block = {"type": "OfTheirs", "weights": "imagenet"}
+    stored = checkpoints.state_dict(weights)
+    checkpoints.save({"params": stored, "origin": {"options": {"network_g": block}}}, weights)
+    found = checkpoints.network(weights, "g", None if is_told else block).state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in stored.items())
 
 
 def test_all_that_one_types_is_a_photograph_and_a_folder(

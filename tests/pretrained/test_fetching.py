@@ -103,6 +103,12 @@ def test_fetched_once(known: Named, server: Server) -> None:
     assert left(known) == ["net_g_some.pth"]
 
 
+def test_what_is_here_is_not_locked(known: Named, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetching.fetch(known)
+    monkeypatch.setattr(fetching, "locked", lambda folder: pytest.fail(f"{folder} is locked"))
+    fetching.fetch(known)
+
+
 def test_goes_on_where_it_broke_off_also_in_another_run(known: Named, server: Server) -> None:
     server.breaks = [1000, 2000, 4000]
     with pytest.raises(WeightsError, match=r"a\.pkl: can't be fetched \(.+\); try again with a network, which goes on"):

@@ -55,6 +55,7 @@ def _add_synthesise(command: argparse.ArgumentParser) -> None:
         help="how much brighter white is than it could be shown (1)",
     )
     add("--noise", type=float, default=0.0, metavar="SIGMA", help="noise on the blurry image, in levels of 255 (0)")
+    add("--jpeg", type=_span(int), metavar="A-B", help="JPEG quality of the blurry image, drawn for each pair (none)")
     add("--seed", type=int, default=0)
 
 
@@ -76,7 +77,7 @@ def _synthesise(arguments: argparse.Namespace) -> int:
     from reblur_plugin.data.recipes import Films, Shakes
     from reblur_plugin.data.synthesis import from_frames, from_photographs
 
-    common = {name: getattr(arguments, name) for name in ("gamma", "highlights", "noise", "seed")}
+    common = {name: getattr(arguments, name) for name in ("gamma", "highlights", "noise", "jpeg", "seed")}
     if arguments.shake:
         shakes = {name: getattr(arguments, name) for name in ("rotation", "poses", "count")}
         shortest, longest = arguments.shake

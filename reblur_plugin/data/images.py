@@ -129,6 +129,13 @@ def write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
         file.write(encoded.tobytes())
 
 
+def through_jpeg(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Return 8-bit RGB `(H, W, 3)` as a JPEG file of a quality in 1..100 would give it back."""
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded: Any = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+
+
 def to_tensor(pixels: NDArray[Any]) -> Tensor:
     """Return `(H, W, 3)` as a tensor `(3, H, W)` of the same type."""
     import torch  # here, since files can be read and checked without it

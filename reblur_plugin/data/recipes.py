@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reblur_plugin.data.blur import Frame, average_frames, random_path, shake, with_frames_between
+from reblur_plugin.data.images import through_jpeg
 from reblur_plugin.data.pairs import DatasetError
 
 
@@ -18,12 +19,14 @@ class Settings:
         gamma: the camera's curve x^(1/gamma): 2.2 makes the kind `blur_gamma`, 1 the kind `blur`.
         highlights: light of white pixels counts this many times before it is cut.
         noise: sigma of Gaussian noise on the blurry image, in levels of 255.
+        jpeg: lowest and highest JPEG quality of the blurry image, drawn for each pair; None stores it as it is.
         seed: of all that is random; a pair depends on it, its sequence and its number alone.
     """
 
     gamma: float = 2.2
     highlights: float = 1.0
     noise: float = 0.0
+    jpeg: tuple[int, int] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -32,6 +35,8 @@ class Settings:
         for name, least in (("highlights", 1), ("noise", 0)):
             if getattr(self, name) < least:
                 raise DatasetError(f"{name}: expected a number >= {least}, got {getattr(self, name)}")
+        if self.jpeg and not 1 <= self.jpeg[0] <= self.jpeg[1] <= 100:
+            raise DatasetError(f"jpeg: expected qualities such as 70-95, got {self.jpeg[0]}-{self.jpeg[1]}")
 
     @property
     def kind(self) -> str:
@@ -39,11 +44,13 @@ class Settings:
         return "blur_gamma" if self.gamma == 2.2 else "blur"
 
     def finish(self, blurry: Frame, rng: np.random.Generator) -> Frame:
-        """Return the blurry image with the noise that the settings ask for."""
-        if not self.noise:
-            return blurry
-        noisy = blurry + rng.normal(0, self.noise, blurry.shape)
-        return np.clip(np.round(noisy), 0, 255).astype(np.uint8)
+        """Return the blurry image as a camera would store it: with the noise and the JPEG artefacts asked for."""
+        if self.noise:
+            noisy = blurry + rng.normal(0, self.noise, blurry.shape)
+            blurry = np.clip(np.round(noisy), 0, 255).astype(np.uint8)
+        if self.jpeg:
+            blurry = through_jpeg(blurry, int(rng.integers(self.jpeg[0], self.jpeg[1] + 1)))
+        return blurry
 
 
 @dataclass(frozen=True)

@@ -205,10 +205,9 @@ def _begin(out: Path, settings: Settings) -> None:
         _note(out, settings, None)
         return
     remove_parts(out)
-    wanted = asdict(settings)
-    if begun != wanted:
-        changed = ", ".join(sorted(key for key in wanted | begun if begun.get(key) != wanted.get(key)))
-        raise DatasetError(f"{out}: was begun with other settings ({changed}); use those or another folder")
+    wanted = json.loads(json.dumps(asdict(settings)))
+    if changed := sorted(key for key in wanted | begun if begun.get(key) != wanted.get(key)):
+        raise DatasetError(f"{out}: was begun with other settings ({', '.join(changed)}); use those or another folder")
 
 
 def _note(out: Path, settings: Settings, pairs: int | None) -> None:

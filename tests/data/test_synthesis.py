@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from skimage.data import astronaut
 
 from reblur_plugin.data import synthesis
 from reblur_plugin.data.doctor import check, find_blocks
-from reblur_plugin.data.images import ImageError, decode_image, write_image
+from reblur_plugin.data.images import ImageError, decode_image, through_jpeg, write_image
 from reblur_plugin.data.layouts import list_pairs
 from reblur_plugin.data.pairs import DatasetError
 from reblur_plugin.data.recipes import Films, Settings, Shakes
@@ -201,6 +203,23 @@ class TestSettings:
         dark = np.zeros((9, 9, 3), dtype=np.uint8)
         assert Films(noise=3).make([dark] * 7, np.random.default_rng(0))[0].max() < 30
 
+    def test_jpeg_artefacts_are_those_of_a_file_of_that_quality(self) -> None:
+        frame = astronaut()[:96, :128]
+        file = BytesIO()
+        Image.fromarray(frame).save(file, "JPEG", quality=60)
+        blurry, sharp = Films(gamma=1, jpeg=(60, 60)).make([frame] * 7, np.random.default_rng(0))
+        np.testing.assert_array_equal(sharp, frame)
+        np.testing.assert_array_equal(blurry, np.asarray(Image.open(file)))
+
+    def test_jpeg_qualities_are_drawn_from_all_of_the_range(self) -> None:
+        frame, rng = astronaut()[:32, :32], np.random.default_rng(0)
+        files = [through_jpeg(frame, quality).tobytes() for quality in (80, 81, 82)]
+        found = {
+            Shakes(longest=0, shortest=0, gamma=1, rotation=0, jpeg=(80, 82)).make(frame, rng)[0].tobytes()
+            for _ in range(30)
+        }
+        assert found == set(files)
+
     # 0, 0, 255 x 1: a white frame of three counts four times: min(4 * 255 / 3, 255) = 255; twice: 170; once: 85
     def test_white_may_have_been_brighter(self) -> None:
         frames = [np.full((1, 1, 3), value, dtype=np.uint8) for value in (0, 0, 255)]
@@ -214,6 +233,8 @@ class TestSettings:
             (Settings, {"gamma": 1.8}, r"gamma: expected 2\.2 \(blur_gamma\) or 1 \(blur\), got 1\.8"),
             (Settings, {"highlights": 0.5}, r"highlights: expected a number >= 1, got 0\.5"),
             (Settings, {"noise": -1}, r"noise: expected a number >= 0, got -1"),
+            (Settings, {"jpeg": (95, 70)}, r"jpeg: expected qualities such as 70-95, got 95-70"),
+            (Settings, {"jpeg": (0, 70)}, r"jpeg: expected qualities such as 70-95, got 0-70"),
             (Films, {"least": 9, "most": 7}, r"frames: expected such as 7-13 or 8, got 9-7"),
             (Films, {"least": 0}, r"frames: expected such as 7-13 or 8, got 0-13"),
             (Films, {"stride": 0}, r"stride and interpolate: expected whole numbers, stride > 0 and interpolate >= 0"),
@@ -231,7 +252,7 @@ class TestSettings:
 
 
 class TestGoingOn:
-    SETTINGS = Films(least=2, most=4, noise=2.0)
+    SETTINGS = Films(least=2, most=4, noise=2.0, jpeg=(70, 95))
 
     @pytest.fixture
     def frames(self, tmp_path: Path) -> Path:
@@ -283,8 +304,17 @@ class TestGoingOn:
 
     @pytest.mark.usefixtures("whole")
     def test_other_settings_are_refused(self, frames: Path, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match=r"whole: was begun with other settings \(most, noise\); use those or"):
+        with pytest.raises(
+            DatasetError, match=r"whole: was begun with other settings \(jpeg, most, noise\); use those or"
+        ):
             from_frames(frames, tmp_path / "whole", Films(least=2, most=5))
+
+    def test_what_was_begun_before_there_was_jpeg_goes_on(self, frames: Path, tmp_path: Path) -> None:
+        from_frames(frames, tmp_path / "out", Films(least=2, most=4))
+        noted = json.loads((tmp_path / "out" / SETTINGS).read_text())
+        del noted["settings"]["jpeg"]
+        (tmp_path / "out" / SETTINGS).write_text(json.dumps(noted))
+        assert from_frames(frames, tmp_path / "out", Films(least=2, most=4)) == noted["pairs"]
 
     def test_a_folder_with_something_else_is_left_alone(self, frames: Path) -> None:
         with pytest.raises(DatasetError, match=r"in: expected an empty folder or one begun by synthesise; choose"):
@@ -340,9 +370,10 @@ class TestCommand:
     def test_all_that_frames_take_is_passed_on(self, tmp_path: Path) -> None:
         frames, out = flat(tmp_path / "in", *range(10)), tmp_path / "out"
         words = ("--frames", "3-4", "--stride", 2, "--interpolate", 1, "--highlights", 2, "--noise", 1.5, "--seed", 7)
+        words += ("--jpeg", "70-95")
         assert self.run(frames, out, *words).returncode == 0
         settings = json.loads((out / SETTINGS).read_text())["settings"]
-        expected = Films(highlights=2, noise=1.5, seed=7, least=3, most=4, stride=2, between=1)
+        expected = Films(highlights=2, noise=1.5, jpeg=(70, 95), seed=7, least=3, most=4, stride=2, between=1)
         assert settings == json.loads(json.dumps(vars(expected)))
 
     def test_as_many_frames_between_as_motion_has_pixels_are_a_word(self, tmp_path: Path) -> None:

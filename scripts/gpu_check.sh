@@ -14,7 +14,7 @@ out=$(cd "$OUT" && pwd)
 python=${PYTHON:-$([[ -x $root/.venv/bin/python ]] && echo "$root/.venv/bin/python" || echo python3)}
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore
 export TORCHINDUCTOR_CACHE_DIR=$work/inductor TRITON_CACHE_DIR=$work/triton
-has_all='import importlib.util as u; assert all(map(u.find_spec, ("basicsr", "jsonschema", "lmdb", "lpips")))'
+has_all='import importlib.util as u; assert all(map(u.find_spec, ("basicsr", "jsonschema", "lmdb", "lpips", "platformdirs")))'
 "$python" -c "$has_all" 2>/dev/null || PYTHONPATH=$PYTHONPATH:$gpu/site
 
 part() { # name, most seconds, command...

@@ -7,7 +7,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-$("$root/scripts/setup.sh")}
 gpu=$root/.gpu
-packages=(jsonschema jsonschema-specifications referencing rpds-py lmdb lpips)
+packages=(jsonschema jsonschema-specifications referencing rpds-py lmdb lpips platformdirs)
 platforms=(--platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64)
 rm -rf "$gpu"
 mkdir -p "$gpu/wheels" "$gpu/site"

@@ -93,7 +93,7 @@ def catalogue() -> tuple[Named, ...]:
             "Apache-2.0",
             _SHIPPED / "net_g_resunet-small.pth",
             _SHIPPED / "net_r_resunet-small.pth",
-            6e-5,
+            3e-5,
         ),
     )
 

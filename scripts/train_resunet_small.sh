@@ -24,7 +24,7 @@ shake() { # name, source, pairs of each photograph: in both kinds of blur, half 
     make "$1_gamma_jpeg" "$2" "${settings[@]}" --shake 2-32 --seed 6 --noise 2 --jpeg 60-95
 }
 
-if [ ! -e datasets/resunet_small ]; then
+if [ ! -e datasets/resunet_small/index.json ]; then
     sharp=$pairs/sharp # one folder of all that is sharp
     mkdir -p "$sharp"
     for folder in "$data"/GOPRO/train/*/sharp "$data"/GOPRO_averaged/train/*/sharp "$data"/REDS/train/train_sharp/*; do

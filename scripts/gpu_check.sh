@@ -57,7 +57,7 @@ part resume_bf16 50 "${train[@]}" name=gpu_bf16 train:amp=bf16 train:total_iter=
 part step 100 "$python" -m benchmarks step --device "$device" --networks U-Net --precisions bf16 --repeats 5 \
     "${quick[@]}" --json "$out/step.json" --forms "ours reblur_first bf16" "plain bf16 channels_last" \
     "ours reblur_first bf16 channels_last" "ours reblur_first bf16 channels_last fused"
-part tta 110 "$python" -m benchmarks tta --device "$device" --sizes 1280x720 --repeats 3 "${quick[@]}" \
+part tta 150 "$python" -m benchmarks tta --device "$device" --sizes 1280x720 --repeats 3 --no-memory "${quick[@]}" \
     --json "$out/tta.json" --forms "ours fp32" "ours fp32 channels_last fused" "${forms[@]}"
 part train_fp16 60 "${train[@]}" name=gpu_fp16 train:amp=fp16 train:total_iter=$iterations
 part train_fp32 70 "${train[@]}" name=gpu_fp32 train:amp=null train:total_iter=$iterations

@@ -15,7 +15,7 @@ echo "Picture: results/photograph/blurry_comparison.png"
 echo "2/4 data: photographs that scikit-image ships, blurred by a simulated camera shake"
 "$python" scripts/make_demo_data.py datasets/demo
 
-echo "3/4 training M_D and M_R (a few minutes; Ctrl-C saves, and the script goes on when it is started again)"
+echo "3/4 training M_D and M_R (minutes, a quarter of an hour without bf16; after Ctrl-C, start again to go on)"
 "$python" -m reblur_plugin.train -opt options/demo.yml --auto_resume
 
 echo "4/4 deblurring and adapting to photographs that were not trained on"

@@ -26,11 +26,14 @@ _HOME = {  # where BasicSR has what the adapters use
     "build_model": "models",
     "build_network": "archs",
     "calculate_metric": "metrics",
-    "calculate_niqe": "metrics.niqe",
+    "calculate_psnr": "metrics",
     "get_root_logger": "utils",
     "get_time_str": "utils",
     "init_tb_logger": "utils",
     "init_wandb_logger": "utils",
+    "imresize": "utils.matlab_functions",
+    "niqe": "metrics",  # the module, beside which its parameters are
+    "to_y_channel": "metrics.metric_util",
     "registry": "utils",  # the module with the five tables
 }
 

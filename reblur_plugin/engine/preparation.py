@@ -17,7 +17,8 @@ from reblur_plugin.data.pair_dataset import DeblurPairDataset
 from reblur_plugin.engine import experiment, processes
 from reblur_plugin.engine.batches import Batches
 from reblur_plugin.errors import MetricError, ReblurError
-from reblur_plugin.evaluation.scoring import Measured, Scorer, first_set, needs_own_net, needs_reference
+from reblur_plugin.evaluation.scoring import Scorer, first_set
+from reblur_plugin.evaluation.values import Measured, needs_own_net, needs_reference
 from reblur_plugin.host import get_root_logger
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options import components

@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,12 +18,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from reblur_plugin.engine import experiment
 from reblur_plugin.engine.preparation import prepare, try_all_metrics
+from reblur_plugin.evaluation import records, variants
 from reblur_plugin.evaluation.journal import Journal
-from reblur_plugin.files import at_home
 from reblur_plugin.host import build_model
 from reblur_plugin.models.reblur_model import ReblurModel
-from reblur_plugin.options.reading import Options
-from reblur_plugin.version import __version__
+from reblur_plugin.options.reading import Options, metric_options
 
 _TRIAL = 256  # pixels on a side of what is deblurred before a folder is made
 
@@ -44,16 +44,18 @@ def test(options: Options, root: Path, launcher: str = "none") -> bool:
     model = build_model(opt)
     _try_out(opt, model, datasets)
     identity = _identity(opt["resolved"], datasets, model.device) if opt["rank"] == 0 else {}
+    head = _head(opt, identity, datasets) if identity else {}
     different, older = journal.differences(identity), results.exists()
     with _interruptible(), experiment.opened(opt, archive=different != []) as logger:
         try:
             with logging_redirect_tqdm([logger]):
                 logger.info(_plan(different, older, results))
                 if opt["rank"] == 0:
-                    journal.start(identity)
+                    journal.start(head)
                 for dataset in datasets:
                     model.validation(DataLoader(dataset), opt["name"], None, opt["val"]["save_img"])
                 if opt["rank"] == 0:
+                    _write_records(results, head, journal)
                     journal.finish()
                 logger.info("Results are in %s", results)
             return True
@@ -85,20 +87,46 @@ def _plan(different: list[str] | None, older: bool, results: Path) -> str:
 
 def _identity(options: Options, datasets: list[Any], device: torch.device) -> dict[str, Any]:
     """Return all that the results depend on; what is large as a hash."""
-    weights = [path for key, path in options["path"].items() if key.startswith("pretrain_network")]
-    weights += [block.get("weights") for block in (options["val"].get("metrics") or {}).values()]
-    files = [at_home(path) for path in weights if path]
+    weights = {key: path for key, path in options["path"].items() if key.startswith("pretrain_network")}
+    blocks = (options["val"].get("metrics") or {}).items()
+    weights |= {f"metric {name}": block["weights"] for name, block in blocks if block.get("weights")}
+    options_hash = hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return {
-        "options": _hash(json.dumps(options, sort_keys=True, default=str).encode()),
-        "checkpoints": [_hash(path.read_bytes()) for path in files if path.is_file()],
-        "data": [dataset.fingerprint() if hasattr(dataset, "fingerprint") else len(dataset) for dataset in datasets],
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "versions": [__version__, str(torch.__version__)],
+        "options": options_hash,
+        "checkpoints": {key: variants.fingerprint_of(path) for key, path in weights.items() if path},
+        "data": {
+            data.opt["name"]: data.fingerprint() if hasattr(data, "fingerprint") else len(data) for data in datasets
+        },
+        "device": variants.device_name(device),
+        "versions": variants.versions(),
     }
 
 
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+def _head(opt: Options, identity: dict[str, Any], datasets: list[Any]) -> records.Head:
+    """Return what each record says of its run."""
+    own = identity["checkpoints"].get("pretrain_network_r")
+    found = {name: asdict(variants.variant(block, own)) for name, block in metric_options(opt).items()}
+    kinds = {data.opt["name"]: getattr(data, "blur_kind", "") for data in datasets}
+    names = [data.opt["name"] for data in datasets]
+    return {
+        "run": opt["name"],
+        "program": "test",
+        "datasets": names,
+        "metrics": found,
+        "blur_kinds": kinds,
+        **identity,
+    }
+
+
+def _write_records(results: Path, head: records.Head, journal: Journal) -> None:
+    """Write records of all images; another model than ours leaves no entries."""
+    found = [
+        record
+        for dataset in head["datasets"]
+        for record in records.records_of(head["run"], dataset, journal.entries(dataset), head)
+    ]
+    if found:
+        records.write(results, head["run"], found, head)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,23 @@ _REMEDY = "free or change the disk, then run the test again"
 
 @dataclass
 class Entry:
-    """One finished image: its place in the data set, its name, and what `Scores` holds of it."""
+    """One finished image: its place in the data set, its name, what `Scores` holds of it, and its files.
+
+    Attributes:
+        pictures: files of its stages, relative to the run's folder.
+        blurry, sharp: files of the data set.
+        pixels: fingerprints of both.
+    """
 
     index: int
     name: str
     stages: dict[str, dict[str, float]]
     trace: list[TraceRow]
     fallback: str | None = None
+    pictures: dict[str, str] = field(default_factory=dict)
+    blurry: str | None = None
+    sharp: str | None = None
+    pixels: dict[str, str] = field(default_factory=dict)
 
 
 class Journal:
@@ -42,14 +52,19 @@ class Journal:
 
     def differences(self, identity: dict[str, Any]) -> list[str] | None:
         """Return the parts of `identity` in which the unfinished test here is another one; None if there is none."""
+        head = self.head()
+        return None if head is None else [key for key, value in identity.items() if head.get(key) != value]
+
+    def head(self) -> dict[str, Any] | None:
+        """Return what `start` noted; None if there is no unfinished test."""
         try:
             head = json.loads((self.folder / _HEAD).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return [key for key, value in identity.items() if head.get(key) != value]
+        return head if isinstance(head, dict) else None
 
     def start(self, identity: dict[str, Any]) -> None:
-        """Note what test this is."""
+        """Note what test this is, and what else a reader of it needs."""
         with whole_file(self.folder / _HEAD, _REMEDY, named=self.folder) as file:
             file.write(json.dumps(identity).encode())
 

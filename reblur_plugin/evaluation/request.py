@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reblur_plugin.evaluation.journal import Journal
-from reblur_plugin.evaluation.scoring import Metrics
+from reblur_plugin.evaluation.values import Metrics
 from reblur_plugin.options.reading import metric_options
 
 
@@ -21,7 +21,7 @@ class Request:
         adapts: whether images are adapted.
         adapted_steps: score and show the image after these updates too.
         input_metrics: score the blurry input as well.
-        reblurred: score M_R(L) against the blurry input.
+        reblurred: score M_R(L) and L itself against the blurry input.
         batch_size: images of one size that are deblurred at once, unless they adapt.
         stem: path of an image's pictures by its name, without the endings of the stages; None writes none.
         comparison: also write a picture of all stages side by side.

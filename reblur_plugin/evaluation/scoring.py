@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 
-from reblur_plugin.evaluation.pictures import Picture
-from reblur_plugin.evaluation.workers import REFERENCES, Answer, Workers, as_basicsr_takes
-from reblur_plugin.host import calculate_metric, registry
-from reblur_plugin.metrics.lpips_metric import lpips_on
-from reblur_plugin.metrics.reblurability_metric import load_reblur_net
+from reblur_plugin.evaluation.values import REFERENCES, Measured, Metrics, chosen, value
+from reblur_plugin.evaluation.workers import Answer, Workers
 
-Metrics = dict[str, dict[str, Any]]
 _LOGGER = logging.getLogger("basicsr")
-
-
-class Measured(NamedTuple):
-    """An 8-bit RGB picture `(H, W, 3)` and what it is measured against, if there is anything."""
-
-    image: Picture
-    reference: Picture | None
 
 
 @dataclass
@@ -85,43 +72,17 @@ class Scorer:
 
     def begin(self, measured: Measured) -> Awaited:
         """Return the metrics of a picture; of one without reference only those that need none."""
-        chosen = {
-            name: options
-            for name, options in self._metrics.items()
-            if measured.reference is not None or not needs_reference(options["type"])
-        }
-        there = {name: options for name, options in chosen.items() if self._workers and options["type"] in REFERENCES}
+        metrics = chosen(self._metrics, measured.reference is not None)
+        there = {name: options for name, options in metrics.items() if self._workers and options["type"] in REFERENCES}
         future = self._workers.submit(*measured, there) if self._workers and there else None
-        here = {name: self._value(measured, options) for name, options in chosen.items() if name not in there}
-        return Awaited(list(chosen), here, future)
-
-    def _value(self, measured: Measured, options: dict[str, Any]) -> float:
-        pictures = as_basicsr_takes(*measured)
-        if options["type"] == "reblur_lpips":
-            given = {key: value for key, value in options.items() if key not in ("type", "better")}
-            return lpips_on(self._device, **pictures, **given)
-        own = {"reblur_net": self._reblur_net} if needs_own_net(options) else {}
-        if options["type"] == "reblurability" and options.get("weights"):
-            own = {"reblur_net": load_reblur_net(options["weights"], str(self._device))}
-            options = {key: value for key, value in options.items() if key != "weights"}
-        return float(calculate_metric(pictures | own, options))
+        here = {
+            name: value(measured, options, self._device, self._reblur_net)
+            for name, options in metrics.items()
+            if name not in there
+        }
+        return Awaited(list(metrics), here, future)
 
 
 def first_set(opt: dict[str, Any]) -> str:
     """Return the name of the first validation set, on which `val: best` counts."""
     return next(block["name"] for block in opt["datasets"].values() if block["phase"] != "train")
-
-
-def needs_reference(metric: str) -> bool:
-    """Return whether a registered metric takes the sharp image."""
-    reference = _parameters(metric).get("img2")
-    return reference is not None and reference.default is inspect.Parameter.empty
-
-
-def needs_own_net(options: dict[str, Any]) -> bool:
-    """Return whether a metric takes the model's M_R, since its block names no other."""
-    return "reblur_net" in _parameters(options["type"]) and not options.get("weights")
-
-
-def _parameters(metric: str) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(registry.METRIC_REGISTRY.get(metric)).parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +19,10 @@ from reblur_plugin.errors import ReblurError
 from reblur_plugin.evaluation.journal import Entry
 from reblur_plugin.evaluation.pictures import Picture, comparison
 from reblur_plugin.evaluation.request import Request
-from reblur_plugin.evaluation.scores import BLURRY, DEBLURRED, REBLURRED, Scores, TraceRow, stage_after
-from reblur_plugin.evaluation.scoring import Awaited, Measured, Scorer
+from reblur_plugin.evaluation.scores import BLURRY, DEBLURRED, REBLURRED, UNCHANGED, Scores, TraceRow, stage_after
+from reblur_plugin.evaluation.scoring import Awaited, Scorer
+from reblur_plugin.evaluation.values import Measured
+from reblur_plugin.evaluation.variants import fingerprint_of_pixels
 from reblur_plugin.evaluation.workers import workers_for
 from reblur_plugin.names import leads_out
 
@@ -138,21 +141,42 @@ def _begin(
     found = _stages(model, torch.stack([item["lq"] for item in items.values()]), request)
     sharps = [to_uint8(item["gt"]) if "gt" in item else None for item in items.values()]
     awaited = [
-        {
-            # What M_R makes of L is measured by how well it brings back the blur (Table 1).
-            stage: scorer.begin(Measured(image, stages.images[BLURRY] if stage == REBLURRED else sharp))
-            for stage, image in stages.images.items()
-            if stage != BLURRY or request.input_metrics
-        }
+        {stage: scorer.begin(one) for stage, one in _measured(stages.images, sharp, request).items()}
         for stages, sharp in zip(found, sharps, strict=True)
     ]
     begun = []
     for (index, item), stages, sharp, scores in zip(items.items(), found, sharps, awaited, strict=True):
         name = _name(item, dataset)
+        written: dict[str, Path] = {}
         if request.stem is not None:
-            _write_pictures(request.stem(name), stages.images, sharp, request.comparison)
-        begun.append(_Begun(Entry(index, name, {}, stages.trace, stages.fallback), scores))
+            written = _write_pictures(request.stem(name), stages.images, sharp, request.comparison)
+        entry = Entry(index, name, {}, stages.trace, stages.fallback)
+        if request.journal:
+            _note_files(entry, item, written, request.journal.folder.parent, stages.images[BLURRY], sharp)
+        begun.append(_Begun(entry, scores))
     return begun
+
+
+def _measured(images: dict[str, Picture], sharp: Picture | None, request: Request) -> dict[str, Measured]:
+    """Return what is scored against what, by stage: all against S, but what M_R makes of L against B (Table 1)."""
+    found = {stage: Measured(image, sharp) for stage, image in images.items()}
+    if not request.input_metrics:
+        del found[BLURRY]
+    if request.reblurred:
+        found[REBLURRED] = Measured(images[REBLURRED], images[BLURRY])
+        found[UNCHANGED] = Measured(images[DEBLURRED], images[BLURRY])
+    return found
+
+
+def _note_files(
+    entry: Entry, item: dict[str, Any], pictures: dict[str, Path], folder: Path, blurry: Picture, sharp: Picture | None
+) -> None:
+    """Note where an image's files are, and what the data set's files hold."""
+    entry.pictures = {stage: Path(os.path.relpath(path, folder)).as_posix() for stage, path in pictures.items()}
+    entry.blurry, entry.pixels = os.path.abspath(item["lq_path"]), {"blurry": fingerprint_of_pixels(blurry)}
+    if sharp is not None:
+        entry.sharp = os.path.abspath(item["gt_path"]) if "gt_path" in item else None
+        entry.pixels["sharp"] = fingerprint_of_pixels(sharp)
 
 
 def _stages(model: Deblurrer, blurry: Tensor, request: Request) -> list[_Stages]:
@@ -191,13 +215,19 @@ def _name(item: dict[str, Any], dataset: Any) -> str:
     return inside.with_suffix("").as_posix()
 
 
-def _write_pictures(stem: Path, images: dict[str, Picture], sharp: Picture | None, side_by_side: bool) -> None:
+def _write_pictures(
+    stem: Path, images: dict[str, Picture], sharp: Picture | None, side_by_side: bool
+) -> dict[str, Path]:
+    """Write a picture for each stage but the input; return their files."""
+    written = {}
     for stage in images.keys() - {BLURRY}:
         ending = "" if stage == DEBLURRED else f"_{stage}"
-        write_image(stem.with_name(f"{stem.name}{ending}.png"), images[stage])
+        written[stage] = stem.with_name(f"{stem.name}{ending}.png")
+        write_image(written[stage], images[stage])
     if side_by_side:
         panels = images | ({"sharp": sharp} if sharp is not None else {})
         write_image(stem.with_name(f"{stem.name}_comparison.png"), comparison(panels))
+    return written
 
 
 def _of_first_process(entries: list[Entry]) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""Processes that compute PSNR, SSIM and NIQE by their references while a GPU deblurs the next image.
+"""Processes that score pictures: PSNR, SSIM and NIQE while a GPU deblurs the next image, or whole files of others.
 
 `multiprocessing` isn't used: it would run a user's training script once more in each process, and its processes go on
 when this one is killed. A worker ends when its connection is closed.
@@ -7,33 +7,29 @@ when this one is killed. A worker ends when its connection is closed.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from logging.handlers import BufferingHandler
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import torch
 
 from reblur_plugin.errors import MetricError, ReblurError
+from reblur_plugin.evaluation.file_scores import FileScores, log_kept, score_files
 from reblur_plugin.evaluation.pictures import Picture
-from reblur_plugin.host import registry
-from reblur_plugin.metrics.niqe_metric import reblur_niqe
-from reblur_plugin.metrics.ssim_metric import reblur_ssim
+from reblur_plugin.evaluation.values import Measured, Metrics, value
 
 Answer = tuple[dict[str, float], list[tuple[int, str]]]  # values by name; levels and messages of the log
-_OURS = {"reblur_ssim": reblur_ssim, "reblur_niqe": reblur_niqe}
-REFERENCES = {"calculate_psnr", "calculate_ssim", "calculate_niqe", *_OURS}
 _MOST = 4  # PSNR, SSIM and NIQE of 1280x720 pixels take .8 s of a core: together five images a second
 _FEW = 8  # images that this process has scored before another one has imported what it needs
 _CAN_START = hasattr(signal, "pthread_sigmask")  # not on Windows, which can't hand over a pipe by its number either
-_LOGGER = logging.getLogger("basicsr")
 
 
 def workers_for(device: torch.device, images: int, world_size: int) -> int:
@@ -45,12 +41,6 @@ def workers_for(device: torch.device, images: int, world_size: int) -> int:
     if device.type == "cpu" or images < _FEW or not _CAN_START:
         return 0
     return max(1, min(_MOST, (os.cpu_count() or 1) // world_size))
-
-
-def as_basicsr_takes(image: Picture, reference: Picture | None) -> dict[str, Any]:
-    """Return RGB pictures as BasicSR's metrics take them: BGR."""
-    pictures = {"img": image, "img2": reference}
-    return {key: picture[..., ::-1] for key, picture in pictures.items() if picture is not None}
 
 
 class Workers:
@@ -66,18 +56,22 @@ class Workers:
             theirs.close()
             self._idle.put(ours)
 
-    def submit(self, image: Picture, reference: Picture | None, metrics: dict[str, dict[str, Any]]) -> Future[Answer]:
+    def submit(self, image: Picture, reference: Picture | None, metrics: Metrics) -> Future[Answer]:
         """Let a process compute metrics of `REFERENCES`, of RGB pictures `(H, W, 3)`."""
-        return self._threads.submit(self._ask, image, reference, metrics)
+        return self._threads.submit(self._ask, "pictures", image, reference, metrics)
 
-    def _ask(self, *request: Any) -> Answer:
+    def submit_files(self, image: Path, reference: Path | None, metrics: Metrics, device: str) -> Future[FileScores]:
+        """Let a process read files and compute any of the plugin's metrics of them; errors are the future's."""
+        return self._threads.submit(self._ask, "files", image, reference, metrics, device)
+
+    def _ask(self, *request: Any) -> Any:
         connection = self._idle.get()
         try:
             connection.send(request)
             answer = connection.recv()
         except (EOFError, OSError) as error:
             raise MetricError(
-                "val: metrics: expected scores from a worker process, which has died (killed, or out of memory?); "
+                "metrics: expected scores from a worker process, which has died (killed, or out of memory?); "
                 "free memory and start again"
             ) from error
         finally:
@@ -120,21 +114,23 @@ def serve(connection: Connection) -> None:
             connection.send(_answer(*connection.recv()))
 
 
-def _answer(image: Picture, reference: Picture | None, metrics: dict[str, dict[str, Any]]) -> Answer | ReblurError:
-    heard, values = BufferingHandler(capacity=sys.maxsize), {}
-    _LOGGER.addHandler(heard)
+def _answer(task: str, *arguments: Any) -> Any:
+    """Return what a task returns, or the error that it has raised, as far as that fits through a pipe."""
     try:
-        for name, options in metrics.items():
-            function = _OURS.get(options["type"]) or registry.METRIC_REGISTRY.get(options["type"])
-            given = {key: value for key, value in options.items() if key != "type"}
-            values[name] = float(function(**as_basicsr_takes(image, reference), **given))
-        return values, [(record.levelno, record.getMessage()) for record in heard.buffer]
+        return _TASKS[task](*arguments)
     except ReblurError as error:
         return error
-    except Exception as error:  # others may not fit through the pipe
+    except Exception as error:
         return MetricError(f"{type(error).__name__}: {error}")
-    finally:
-        _LOGGER.removeHandler(heard)
+
+
+def _of_pictures(image: Picture, reference: Picture | None, metrics: Metrics) -> Answer:
+    with log_kept() as messages:
+        cpu, measured = torch.device("cpu"), Measured(image, reference)
+        return {name: value(measured, options, cpu) for name, options in metrics.items()}, messages
+
+
+_TASKS: dict[str, Callable[..., Any]] = {"pictures": _of_pictures, "files": score_files}
 
 
 if __name__ == "__main__":

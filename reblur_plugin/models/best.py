@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reblur_plugin.evaluation.scores import DEBLURRED, Scores
-from reblur_plugin.evaluation.scoring import Metrics
+from reblur_plugin.evaluation.values import Metrics
 
 
 def updated(best: dict[str, Any], scores: Scores, metrics: Metrics, current_iter: int | str) -> dict[str, Any]:

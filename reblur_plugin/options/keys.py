@@ -211,7 +211,7 @@ VAL: Schema = {
         default=[],
     ),
     "input_metrics": key(FLAG, "Score the blurry images too.", default=False),
-    "reblurred": key(FLAG, "Score M_R(L) against B (Table 1).", default=False),
+    "reblurred": key(FLAG, "Score M_R(L) against B, and L against B beside it (Table 1).", default=False),
     "comparison": key(FLAG, "Write a picture of all stages side by side, where pictures are written.", default=False),
     "save_img": key(FLAG, "Write pictures; a test does by default.", default=False),
     "suffix": key(NAME, "End of the names of a test's pictures."),

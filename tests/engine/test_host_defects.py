@@ -230,8 +230,8 @@ class TestLostWork:
             plain = evaluate(model, dataset, replace(request, adapts=False))
         finally:
             torch.distributed.destroy_process_group()
-        assert adapted.stages() == ["deblurred", "adapted", "reblurred"]
-        assert plain.stages() == ["deblurred", "reblurred"]
+        assert adapted.stages() == ["deblurred", "adapted", "reblurred", "unchanged"]
+        assert plain.stages() == ["deblurred", "reblurred", "unchanged"]
 
     def test_a_damaged_image_in_a_worker_ends_the_run_with_one_sentence_at_any_time(
         self, place: Path, tiny_options: Options, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -21,6 +21,7 @@ from reblur_plugin.core.boundary import NetworkError
 from reblur_plugin.core.choices import AdaptError
 from reblur_plugin.data.images import write_image
 from reblur_plugin.engine import testing
+from reblur_plugin.evaluation import variants
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options.reading import OptionError
 
@@ -223,7 +224,7 @@ class TestStartingAnew:
     def test_with_another_version(
         self, options: Options, tmp_path: Path, unfinished: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(testing, "__version__", "9.9")
+        monkeypatch.setattr(variants, "__version__", "9.9")
         assert testing.test(options, tmp_path)
         assert "but of other versions" in self.log(unfinished)
 

@@ -15,7 +15,8 @@ import torch
 
 import reblur_plugin
 from reblur_plugin.evaluation import scoring
-from reblur_plugin.evaluation.scoring import Measured, Scorer
+from reblur_plugin.evaluation.scoring import Scorer
+from reblur_plugin.evaluation.values import Measured
 from reblur_plugin.metrics import lpips_metric
 
 reblur_plugin.register()

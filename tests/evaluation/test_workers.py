@@ -20,8 +20,9 @@ import torch
 import reblur_plugin
 from reblur_plugin.errors import MetricError
 from reblur_plugin.evaluation import workers
-from reblur_plugin.evaluation.scoring import Awaited, Measured, Scorer
-from reblur_plugin.evaluation.workers import REFERENCES, workers_for
+from reblur_plugin.evaluation.scoring import Awaited, Scorer
+from reblur_plugin.evaluation.values import REFERENCES, Measured
+from reblur_plugin.evaluation.workers import workers_for
 
 reblur_plugin.register()
 
@@ -93,7 +94,7 @@ class TestTheEnd:
             for each in awaited:
                 with pytest.raises(
                     MetricError,
-                    match=r"val: metrics: expected scores from a worker process, which has died \(killed, or out of "
+                    match=r"metrics: expected scores from a worker process, which has died \(killed, or out of "
                     r"memory\?\); free memory and start again",
                 ):
                     each.result()

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from reblur_plugin import host
-from reblur_plugin.metrics.niqe_metric import reblur_niqe
+from reblur_plugin.metrics.niqe_metric import _nearest, _table, reblur_niqe
 
 FLOAT32_LUMA = 1e-6  # BasicSR computes the luma in float32
 
@@ -58,6 +58,23 @@ class TestNiqe:
         assert reblur_niqe(photograph) == float(calculate_niqe(photograph, 0))
         assert reblur_niqe(photograph, crop_border=3) == float(calculate_niqe(photograph[3:-3, 3:-3], 0))
         assert messages == []
+
+    def test_whole_frames_get_basicsrs_number_bit_for_bit(self, shared: Path) -> None:
+        host.prepare()
+        from basicsr.metrics.niqe import calculate_niqe
+
+        for path in sorted((shared / "data" / "GOPRO_Large" / "test").rglob("*.png")):
+            frame = cv2.imread(str(path))
+            assert reblur_niqe(frame) == float(calculate_niqe(frame, 0)), path
+
+    def test_a_fit_looks_up_what_a_search_over_all_would_find(self, rng: np.random.Generator) -> None:
+        rising = _table()[1]
+        assert (np.diff(rising) > 0).all()  # what a bisection needs
+        targets = [*rng.uniform(rising[0] - 0.1, rising[-1] + 0.1, 500), *rising[::700], math.nan, 0.0, 1.0]
+        targets += [(rising[7] + rising[8]) / 2, np.float32(0.5)]
+        assert [_nearest(rising, target) for target in targets] == [
+            int(np.argmin((rising - target) ** 2)) for target in targets
+        ]
 
     def test_basicsr_may_hand_the_sharp_image_over(self, photograph: NDArray[np.uint8]) -> None:
         assert reblur_niqe(photograph, np.zeros_like(photograph)) == reblur_niqe(photograph)

@@ -14,7 +14,8 @@ from reblur_plugin import checkpoints
 from reblur_plugin.archs.reblur_arch import ReblurNet
 from reblur_plugin.checkpoints import CheckpointError
 from reblur_plugin.errors import MetricError
-from reblur_plugin.evaluation.scoring import Measured, Scorer
+from reblur_plugin.evaluation.scoring import Scorer
+from reblur_plugin.evaluation.values import Measured
 from reblur_plugin.metrics.reblurability_metric import load_reblur_net, reblurability
 
 reblur_plugin.register()

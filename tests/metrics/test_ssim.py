@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.signal import convolve2d
+from skimage.metrics import structural_similarity
 
-from reblur_plugin.metrics.ssim_metric import reblur_ssim
+from reblur_plugin import host
+from reblur_plugin.errors import MetricError
+from reblur_plugin.metrics.ssim_metric import Window, reblur_ssim
 
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-ORDER_OF_SUMS = 1e-10  # both are float64; scikit-image filters rows, then columns
+ORDER_OF_SUMS = 1e-10  # all are float64; they add in different orders
 
 
 def ssim_of_wang(x: NDArray[Any], y: NDArray[Any]) -> float:
@@ -79,3 +85,55 @@ def test_an_image_below_the_window_has_none_and_says_so(caplog: pytest.LogCaptur
     with caplog.at_level("WARNING", logger="basicsr"):
         assert math.isnan(reblur_ssim(small, small))
     assert "SSIM: expected at least 11x11 pixels, got 30x10; left out" in caplog.text
+
+
+def matlabs_volume(x: NDArray[Any], y: NDArray[Any]) -> float:
+    """Return MATLAB's `ssim` of two colour images: one window over rows, columns and channels, edges repeated."""
+    taps = torch.exp(-(torch.arange(-5, 6, dtype=torch.float64) ** 2) / (2 * 1.5**2))
+    window = torch.einsum("i,j,k->ijk", taps, taps, taps) / taps.sum() ** 3
+
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        padded = torch.nn.functional.pad(values[None, None], (5,) * 6, mode="replicate")
+        return torch.nn.functional.conv3d(padded, window[None, None])[0, 0]
+
+    a, b = torch.from_numpy(x.astype(np.float64)), torch.from_numpy(y.astype(np.float64))
+    mean_a, mean_b = mean(a), mean(b)
+    covariance = mean(a * b) - mean_a * mean_b
+    variances = mean(a * a) - mean_a**2 + mean(b * b) - mean_b**2
+    top = (2 * mean_a * mean_b + C1) * (2 * covariance + C2)
+    return float((top / ((mean_a**2 + mean_b**2 + C1) * (variances + C2))).mean())
+
+
+class TestForms:
+    def test_uniform_is_scikit_images_default(self, pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+        expected = structural_similarity(*pair, channel_axis=-1)
+        assert reblur_ssim(*pair, window="uniform") == pytest.approx(expected, rel=ORDER_OF_SUMS, abs=0)
+
+    def test_volume_is_matlabs(self, pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+        found = reblur_ssim(*pair, window="volume")
+        assert found == pytest.approx(matlabs_volume(*pair), rel=ORDER_OF_SUMS, abs=0)
+        assert abs(found - reblur_ssim(*pair)) > 0.01  # and no other form
+
+    def test_on_real_photographs_each_form_is_its_references(self, shared: Path) -> None:
+        folder = shared / "data" / "GOPRO_Large" / "test"
+        pairs = sorted(folder.rglob("blur/*.png"))
+        assert len(pairs) == 4
+        for path in pairs:
+            blurry, sharp = (cv2.imread(str(one)) for one in (path, path.parent.parent / "sharp" / path.name))
+            gaussian = structural_similarity(
+                blurry, sharp, channel_axis=-1, gaussian_weights=True, use_sample_covariance=False
+            )
+            uniform = structural_similarity(blurry, sharp, channel_axis=-1)
+            of_basicsr = host.registry.METRIC_REGISTRY.get("calculate_ssim")(blurry, sharp, crop_border=0)
+            assert reblur_ssim(blurry, sharp) == pytest.approx(gaussian, rel=ORDER_OF_SUMS, abs=0)
+            assert reblur_ssim(blurry, sharp) == pytest.approx(of_basicsr, rel=ORDER_OF_SUMS, abs=0)
+            assert reblur_ssim(blurry, sharp, window="uniform") == pytest.approx(uniform, rel=ORDER_OF_SUMS, abs=0)
+
+    def test_an_image_as_small_as_a_window_has_each_form(self) -> None:
+        small = np.arange(11 * 11 * 3, dtype=np.uint8).reshape(11, 11, 3)
+        assert [reblur_ssim(small, small, window=form) for form in get_args(Window)] == pytest.approx([1, 1, 1])
+
+    def test_an_unknown_form_is_refused_with_the_known_ones(self) -> None:
+        small = np.zeros((16, 16, 3), dtype=np.uint8)
+        with pytest.raises(MetricError, match="window: expected a known form, got 'gausian'; did you mean gaussian"):
+            reblur_ssim(small, small, window="gausian")  # type: ignore[arg-type]

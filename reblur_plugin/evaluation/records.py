@@ -1,0 +1,245 @@
+"""What a run leaves for others: `records.jsonl`, a line for each image and stage, and `summary.json`; and their reader.
+
+Each line says by itself what its scores are: the variant of each metric, the kind of blur, fingerprints of weights and
+pixels, versions. Lines of several runs can be put together. Half a line that a kill leaves costs that line only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reblur_plugin.errors import ReblurError
+from reblur_plugin.evaluation.journal import Entry, Journal
+from reblur_plugin.evaluation.scores import BLURRY, REBLURRED, UNCHANGED
+from reblur_plugin.evaluation.variants import Variant
+from reblur_plugin.files import for_people, whole_file
+
+RECORDS, SUMMARY, JOURNAL = "records.jsonl", "summary.json", "journal"
+Head = dict[str, Any]
+_REMEDY = "free or change the disk, then run it again"
+
+
+class RecordError(ReblurError):
+    """A folder without records, or records that no run of ours wrote."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number and what it is."""
+
+    value: float
+    variant: Variant
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that is known of one image at one stage.
+
+    Attributes:
+        run: the run's name.
+        dataset, image, stage: which image; names are unique within the data set.
+        scores: by the names that the run gives its metrics.
+        reference: what they compare with: "sharp", for M_R(L) "blurry", None without.
+        step, loss, change, seconds: of its adaptation, None without.
+        fallback: why it stays unadapted.
+        blur_kind: of the data set, empty if unknown.
+        pixels: fingerprints of "blurry" and "sharp".
+        weights: fingerprints of checkpoints by what they are for.
+        versions: of what computed the scores.
+        picture: its file, relative to the run's folder, None if it wasn't written.
+        blurry, sharp: their files.
+    """
+
+    run: str
+    dataset: str
+    image: str
+    stage: str
+    scores: dict[str, Score]
+    reference: str | None = None
+    step: int | None = None
+    loss: float | None = None
+    change: float | None = None
+    seconds: float | None = None
+    fallback: str | None = None
+    blur_kind: str = ""
+    pixels: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    picture: str | None = None
+    blurry: str | None = None
+    sharp: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder's records.
+
+    Attributes:
+        folder: where it is.
+        name: as in its records.
+        records: each image and stage once.
+        head: what else `summary.json` (of an unfinished run its journal) says.
+        finished: whether the run came to its end.
+        torn: lines that a kill has torn.
+    """
+
+    folder: Path
+    name: str
+    records: list[Record]
+    head: Head
+    finished: bool
+    torn: int = 0
+
+
+def records_of(run: str, dataset: str, entries: Iterable[Entry], head: Mapping[str, Any]) -> list[Record]:
+    """Return the records of finished images; `head` has the run's metrics, weights, versions and kinds of blur."""
+    variants = {name: Variant(**values) for name, values in head["metrics"].items()}
+    found = []
+    for entry in entries:
+        rows = {row.stage: asdict(row) for row in entry.trace}
+        for stage, values in entry.stages.items():
+            step = {key: rows[stage][key] for key in ("step", "loss", "change", "seconds")} if stage in rows else {}
+            found.append(
+                Record(
+                    run=run,
+                    dataset=dataset,
+                    image=entry.name,
+                    stage=stage,
+                    scores={name: Score(value, variants[name]) for name, value in values.items()},
+                    reference=_reference(stage, entry),
+                    fallback=entry.fallback,
+                    blur_kind=head.get("blur_kinds", {}).get(dataset, ""),
+                    pixels=entry.pixels,
+                    weights=head.get("checkpoints", {}),
+                    versions=head.get("versions", {}),
+                    picture=entry.pictures.get(stage),
+                    blurry=entry.blurry,
+                    sharp=entry.sharp,
+                    **step,
+                )
+            )
+    return found
+
+
+def _reference(stage: str, entry: Entry) -> str | None:
+    if stage in (REBLURRED, UNCHANGED):
+        return BLURRY
+    return "sharp" if "sharp" in entry.pixels else None
+
+
+def write(folder: Path, run: str, records: list[Record], head: Head) -> None:
+    """Write `records.jsonl` and `summary.json` of a finished run."""
+    with whole_file(folder / RECORDS, _REMEDY) as file:
+        for record in records:
+            file.write(for_people(json.dumps(_to_json(record)) + "\n"))
+    summary = {"run": run, "finished": True, **head, "means": _means(records)}
+    with whole_file(folder / SUMMARY, _REMEDY) as file:
+        file.write(for_people(json.dumps(summary, indent=1, default=str) + "\n"))
+
+
+def read_run(folder: Path) -> Run:
+    """Return a run's records: of one that was killed, those of the images that it had finished.
+
+    Raises:
+        RecordError: if the folder has none.
+    """
+    try:
+        if (folder / JOURNAL).is_dir():
+            return _unfinished(folder)
+        return _finished(folder)
+    except OSError as error:
+        raise RecordError(
+            f"{folder}: expected {RECORDS} and {SUMMARY} of a test or an evaluation, but they can't be read "
+            f"({error.strerror}); run it first, or give a folder of pictures with --gt"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, ReblurError):
+            raise
+        raise RecordError(
+            f"{folder}: {RECORDS} or {SUMMARY} isn't what a run writes ({error}); run it again"
+        ) from error
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is one of a run, finished or not."""
+    return (folder / RECORDS).is_file() or (folder / JOURNAL).is_dir()
+
+
+def _finished(folder: Path) -> Run:
+    records, torn = _read_lines(folder / RECORDS)
+    summary = folder / SUMMARY
+    head = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
+    if not isinstance(head, dict):
+        raise RecordError(f"{summary}: expected an object, got {type(head).__name__}; run it again")
+    name = str(head.get("run") or (records[0].run if records else folder.name))
+    return Run(folder, name, records, head, True, torn)
+
+
+def _unfinished(folder: Path) -> Run:
+    journal = Journal(folder / JOURNAL)
+    head = journal.head()
+    if head is None or "metrics" not in head:
+        raise RecordError(f"{folder}: expected records, got a journal without its beginning; run it again")
+    name = str(head.get("run", folder.name))
+    sets = {dataset: journal.entries(dataset) for dataset in head.get("datasets", [])}
+    records = [record for dataset, entries in sets.items() for record in records_of(name, dataset, entries, head)]
+    return Run(folder, name, records, head, False)
+
+
+def _read_lines(path: Path) -> tuple[list[Record], int]:
+    """Return the records of a file, the last of equals, and the number of lines that are none."""
+    found: dict[tuple[str, str, str, str], Record] = {}
+    torn = 0
+    for line in path.read_bytes().splitlines():
+        if not line.strip(b"\0 "):
+            continue
+        try:
+            record = _from_json(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            torn += 1
+            continue
+        found[record.run, record.dataset, record.image, record.stage] = record
+    return list(found.values()), torn
+
+
+def _to_json(record: Record) -> dict[str, Any]:
+    scores = {name: {"value": _number(score.value), **asdict(score.variant)} for name, score in record.scores.items()}
+    numbers = {key: _number(getattr(record, key)) for key in ("loss", "change", "seconds")}
+    return asdict(record) | {"scores": scores} | numbers
+
+
+def _from_json(values: dict[str, Any]) -> Record:
+    scores = {
+        str(name): Score(float(score["value"]), Variant(score["metric"], score["form"], score["better"]))
+        for name, score in values["scores"].items()
+    }
+    return Record(**{**values, "scores": scores})
+
+
+def _number(value: float | None) -> float | str | None:
+    """Return what every reader of JSON takes: infinity and nan are words."""
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def _means(records: list[Record]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the mean of finite values and their number, by data set, stage and metric."""
+    values: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for record in records:
+        for name, score in record.scores.items():
+            place = values.setdefault(record.dataset, {}).setdefault(record.stage, {})
+            place.setdefault(name, []).extend([score.value] if math.isfinite(score.value) else [])
+    return {
+        dataset: {
+            stage: {
+                name: {"mean": math.fsum(found) / len(found) if found else None, "images": len(found)}
+                for name, found in metrics.items()
+            }
+            for stage, metrics in stages.items()
+        }
+        for dataset, stages in values.items()
+    }

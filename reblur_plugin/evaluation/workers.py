@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -19,6 +19,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import cv2
 import torch
 
 from reblur_plugin.errors import MetricError, ReblurError
@@ -29,7 +30,7 @@ from reblur_plugin.evaluation.values import Measured, Metrics, value
 Answer = tuple[dict[str, float], list[tuple[int, str]]]  # values by name; levels and messages of the log
 _MOST = 4  # PSNR, SSIM and NIQE of 1280x720 pixels take .8 s of a core: together five images a second
 _FEW = 8  # images that this process has scored before another one has imported what it needs
-_CAN_START = hasattr(signal, "pthread_sigmask")  # not on Windows, which can't hand over a pipe by its number either
+CAN_START = hasattr(signal, "pthread_sigmask")  # not on Windows, which can't hand over a pipe by its number either
 
 
 def workers_for(device: torch.device, images: int, world_size: int) -> int:
@@ -38,36 +39,41 @@ def workers_for(device: torch.device, images: int, world_size: int) -> int:
     None pays on a CPU, whose cores M_D uses itself, and none for a few images. Windows can't start them: the scores
     are the same without.
     """
-    if device.type == "cpu" or images < _FEW or not _CAN_START:
+    if device.type == "cpu" or images < _FEW or not CAN_START:
         return 0
     return max(1, min(_MOST, (os.cpu_count() or 1) // world_size))
 
 
 class Workers:
-    """`count` processes, each with a thread of this process that sends it pictures and waits for the values."""
+    """Processes, each with a thread of this process that sends it pictures and waits for the values.
 
-    def __init__(self, count: int) -> None:
+    Args:
+        count: their number.
+        devices: where they score files, one after the other; the CPU for all of them if left out.
+    """
+
+    def __init__(self, count: int, devices: Sequence[str] = ("cpu",)) -> None:
         self._started: list[tuple[subprocess.Popen[bytes], Connection]] = []
-        self._idle: SimpleQueue[Connection] = SimpleQueue()
+        self._idle: SimpleQueue[tuple[Connection, str]] = SimpleQueue()
         self._threads = ThreadPoolExecutor(count)
-        for _ in range(count):
+        for number in range(count):
             ours, theirs = Pipe()
             self._started.append((_start(theirs), ours))
             theirs.close()
-            self._idle.put(ours)
+            self._idle.put((ours, devices[number % len(devices)]))
 
     def submit(self, image: Picture, reference: Picture | None, metrics: Metrics) -> Future[Answer]:
         """Let a process compute metrics of `REFERENCES`, of RGB pictures `(H, W, 3)`."""
-        return self._threads.submit(self._ask, "pictures", image, reference, metrics)
+        return self._threads.submit(self._ask, lambda device: ("pictures", image, reference, metrics))
 
-    def submit_files(self, image: Path, reference: Path | None, metrics: Metrics, device: str) -> Future[FileScores]:
+    def submit_files(self, image: Path, reference: Path | None, metrics: Metrics) -> Future[FileScores]:
         """Let a process read files and compute any of the plugin's metrics of them; errors are the future's."""
-        return self._threads.submit(self._ask, "files", image, reference, metrics, device)
+        return self._threads.submit(self._ask, lambda device: ("files", image, reference, metrics, device))
 
-    def _ask(self, *request: Any) -> Any:
-        connection = self._idle.get()
+    def _ask(self, request: Callable[[str], tuple[Any, ...]]) -> Any:
+        connection, device = self._idle.get()
         try:
-            connection.send(request)
+            connection.send(request(device))
             answer = connection.recv()
         except (EOFError, OSError) as error:
             raise MetricError(
@@ -75,7 +81,7 @@ class Workers:
                 "free memory and start again"
             ) from error
         finally:
-            self._idle.put(connection)
+            self._idle.put((connection, device))
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -100,7 +106,7 @@ def _start(connection: Connection) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "reblur_plugin.evaluation.workers", str(connection.fileno())],
             stdin=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             pass_fds=[connection.fileno()],
         )
     finally:
@@ -108,7 +114,8 @@ def _start(connection: Connection) -> subprocess.Popen[bytes]:
 
 
 def serve(connection: Connection) -> None:
-    """Answer requests until the other side is gone."""
+    """Answer requests until the other side is gone; other processes have the other cores."""
+    cv2.setNumThreads(1)
     with contextlib.suppress(EOFError, OSError):
         while True:
             connection.send(_answer(*connection.recv()))

@@ -146,5 +146,5 @@ def test_a_gpu_has_them_for_many_images(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_where_a_pipe_cannot_be_handed_over_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_CAN_START", False)
+    monkeypatch.setattr(workers, "CAN_START", False)
     assert workers_for(torch.device("cuda"), 1000, 1) == 0

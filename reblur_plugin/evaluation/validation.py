@@ -191,7 +191,7 @@ def _stages(model: Deblurrer, blurry: Tensor, request: Request) -> list[_Stages]
         for number in sorted({*request.adapted_steps, last} - {0}):
             results[stage_after(number, last)] = adaptation.image if number == last else adaptation.after(number)
     if request.reblurred:
-        results[REBLURRED] = model.reblur(results[DEBLURRED])
+        results[REBLURRED] = model.reblur(results[DEBLURRED].float())  # adaptation may give bf16
     found = [_Stages({stage: to_uint8(images[i]) for stage, images in results.items()}) for i in range(len(blurry))]
     if adaptation is not None:
         found[0].fallback = adaptation.fallback

@@ -22,6 +22,13 @@ _SSIM = {
     "volume": "Gaussian 11x11x11 over the channels (MATLAB)",
 }
 _BACKBONES = {"alex": "AlexNet", "vgg": "VGG-16", "squeeze": "SqueezeNet"}
+# The forms that the paper's numbers are taken to have (D14)
+PAPER = {
+    "LPIPS": "AlexNet, v0.1",
+    "NIQE": "original parameters, luma",
+    "PSNR": "RGB, 8 bits",
+    "SSIM": _SSIM["gaussian"],
+}
 _PACKAGES = ("torch", "basicsr", "lpips", "scikit-image", "numpy", "opencv-python")
 
 

@@ -1,0 +1,64 @@
+"""A whole report: tables in three forms, figures in two, the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from reblur_plugin.errors import ReblurError
+from reblur_plugin.evaluation.commands import Asked
+from reblur_plugin.files import for_people, whole_file
+from reblur_plugin.report import contents, figures, sheets
+from reblur_plugin.report.loading import load
+from reblur_plugin.report.page import write_page
+from reblur_plugin.report.study import Study, study_of
+from reblur_plugin.report.tables import Table, latex_document
+
+_CROPS = "Crops where the methods differ most, on the images where their scores do (as Figures 5, 7-9, S4-S7)."
+_KERNELS = (
+    "The centre of each picture with the kernel that makes it of the sharp image (as Figure 1): the blur that is left. "
+    "A single bright pixel: none."
+)
+
+
+def write(asked: Asked, out: Path, title: str, crops: int, suffix: str) -> tuple[Path, list[str]]:
+    """Write a report to `out`; return its page and a sentence for each thing that could not be used.
+
+    Raises:
+        ReblurError: if nothing of what is given can be used, or the disk refuses.
+    """
+    if crops < 0:
+        raise ReblurError(f"--crops: expected 0 or more, got {crops}")
+    loaded = load(asked)
+    study = study_of(loaded.runs)
+    study.problems = loaded.problems + study.problems
+    tables = contents.all_tables(study)
+    _write_tables(tables, out / "tables")
+    found = figures.all_figures(study)
+    _add_sheets(study, found, crops)
+    for name, (_, figure) in found.items():
+        figures.save(figure, out / "figures" / name)
+    page = write_page(study, tables, found, out, title, suffix)
+    return page, list(dict.fromkeys(study.problems))
+
+
+def _write_tables(tables: list[Table], folder: Path) -> None:
+    for table in tables:
+        for suffix, text in (("md", table.markdown()), ("csv", table.csv()), ("tex", table.latex())):
+            with whole_file(folder / f"{table.name}.{suffix}") as file:
+                file.write(for_people(text))
+    with whole_file(folder / "all.tex") as file:
+        file.write(for_people(latex_document(tables)))
+
+
+def _add_sheets(study: Study, found: dict[str, tuple[str, Figure]], count: int) -> None:
+    makers: tuple[tuple[str, str, Callable[[Study, int], Figure | None]], ...] = (
+        ("crops", _CROPS, sheets.contact_sheet),
+        ("kernels", _KERNELS, sheets.kernel_sheet),
+    )
+    for name, caption, make in makers:
+        figure = make(study, count) if count else None
+        if figure is not None:
+            found[name] = caption, figure

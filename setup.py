@@ -9,8 +9,10 @@ setup(
     packages=find_packages(include=["reblur_plugin*"]),
     install_requires=[
         "basicsr>=1.4.2",
+        "jinja2",
         "jsonschema",
         "lpips",
+        "matplotlib",
         "numpy",
         "opencv-python>=4.12",  # keeps colour profiles and camera notes
         "pillow",
@@ -24,12 +26,13 @@ setup(
         "torchvision",  # imported by basicsr
         "tqdm",
     ],
-    package_data={"reblur_plugin.pretrained": ["*.pth"]},
+    package_data={"reblur_plugin.pretrained": ["*.pth"], "reblur_plugin.report": ["published.csv", "page/*"]},
     extras_require={
         "spandrel": ["spandrel"],
         "test": [
             "hypothesis",
             "mypy",
+            "playwright",
             "pytest",
             "pytest-xdist",
             "ruff",

@@ -1,4 +1,4 @@
-"""`python -m benchmarks {step,tta,data,metrics,photograph}`: time and memory beside the plain form, in one run.
+"""`python -m benchmarks COMMAND`: time and memory beside the plain form, in one run.
 
 Each command is a module of this folder with `run(arguments) -> Results`; torch is imported by that module, after the
 arguments have been checked.
@@ -19,6 +19,7 @@ _COMMANDS = {
     "tta": "adaptation to one photograph (Algorithm 1)",
     "data": "loading, cropping and augmenting batches",
     "metrics": "the metrics of validation beside deblurring one image",
+    "evaluate": "scoring files of results",
     "photograph": "the command deblur on one photograph",
 }
 
@@ -52,6 +53,9 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
             sizes = "of the photographs"
             add("--sizes", nargs="+", type=_size, metavar="WxH", help=sizes)
             add("--steps", type=_count, default=5, help="N (5)")
+        if name == "evaluate":
+            add("--images", type=_count, default=24, help="pairs (24)")
+            add("--processes", type=_count, default=2, help="of reblur_plugin.evaluate (2)")
         if name == "data":
             add("--data", type=Path, metavar="ROOT", help="a data set's folder; synthetic pairs if left out")
     return program.parse_args(words)

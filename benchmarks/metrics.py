@@ -22,7 +22,7 @@ from reblur_plugin.metrics.niqe_metric import reblur_niqe
 from reblur_plugin.metrics.ssim_metric import reblur_ssim
 
 _NOTES = [
-    "time ratio: to the U-Net's pass on this device without gradient; BasicSR and scikit-image compute on the CPU",
+    "time ratio: to the U-Net's pass on this device without gradient; PSNR, SSIM and NIQE are computed on the CPU",
     "LPIPS has random weights here, which change no time",
 ]
 
@@ -49,9 +49,9 @@ def run(arguments: argparse.Namespace) -> Results:
     forms = {
         "deblurring by the U-Net": deblur,
         "PSNR by BasicSR": lambda: registry.METRIC_REGISTRY.get("calculate_psnr")(blurry, sharp, crop_border=0),
-        "SSIM by scikit-image": lambda: reblur_ssim(blurry, sharp),
+        "SSIM": lambda: reblur_ssim(blurry, sharp),
         "LPIPS (AlexNet)": score_lpips,
-        "NIQE by BasicSR": lambda: reblur_niqe(blurry),
+        "NIQE": lambda: reblur_niqe(blurry),
     }
     seconds = measure.interleaved(forms, arguments.repeats, device)
     rows = [Row(name, times) for name, times in seconds.items()]

@@ -12,6 +12,8 @@ COMMANDS = {
     "test": "deblur, adapt and score test sets",
     "deblur": "deblur photographs by a checkpoint alone",
     "weights": "list the weights that have a name, fetch some",
+    "evaluate": "score anybody's results in the forms that papers print",
+    "report": "tables beside the paper's, figures and a page of runs and of anybody's pictures",
     "reblurability": "rank anybody's results by the blur that is left in them",
     "data": "check, pack and make training data",
     "schema": "print the JSON Schema of option files, for editors, or a page of all keys",

@@ -32,8 +32,10 @@ def main() -> int:
     arguments = parser.parse_args()
     cli.alone("evaluate")
     metrics = chosen_metrics(arguments.metrics, arguments.lpips_weights, arguments.reblur_weights)
+    from reblur_plugin import registration
     from reblur_plugin.evaluation import commands
 
+    registration.register()
     began = time.perf_counter()
     asked = commands.Asked(
         results=arguments.results,

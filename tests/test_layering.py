@@ -11,8 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "reblur_plugin"
-COMMANDS = ("__main__", "check", "cli", "data.__main__", "deblur", "reblurability", "schema", "test", "train")
-COMMANDS += ("weights",)
+COMMANDS = ("__main__", "check", "cli", "data.__main__", "deblur", "evaluate", "reblurability", "report.__main__")
+COMMANDS += ("schema", "test", "train", "weights")
 # Innermost first: a room may import those before it, and the rooms and modules of its own ring.
 RINGS = (
     ("errors", "files", "names", "streams", "version"),
@@ -23,7 +23,7 @@ RINGS = (
     ("evaluation",),
     ("models",),
     ("registration",),
-    ("engine", "networks", "photographs"),
+    ("engine", "networks", "photographs", "report"),
     COMMANDS,
 )
 # Modules that command lines import before they know whether there is anything to do
@@ -35,6 +35,8 @@ LIGHT = [
     "streams",
     "train",
     "test",
+    "evaluate",
+    "report.__main__",
     "reblurability",
     "registration",
     "host",

@@ -65,9 +65,6 @@ def evaluate(asked: Asked) -> Found:
     Raises:
         ReblurError: if sharp or blurry images can't be found, or no folder can be scored.
     """
-    from reblur_plugin.registration import register
-
-    register()
     found = Found()
     metrics = _computable(asked, found)
     tasks = _tasks(asked, found)

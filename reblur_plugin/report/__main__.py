@@ -15,9 +15,11 @@ def main() -> int:
     cli.alone("report")
     metrics = evaluate.chosen_metrics(arguments.metrics, arguments.lpips_weights, arguments.reblur_weights)
 
+    from reblur_plugin import registration
     from reblur_plugin.evaluation.commands import Asked
     from reblur_plugin.report import writing
 
+    registration.register()
     asked = Asked(
         results=arguments.results,
         sharp=arguments.gt,

@@ -63,13 +63,16 @@ def evaluate(asked: Asked) -> Found:
     """Score all folders and write a run for each to `asked.out`.
 
     Raises:
-        ReblurError: if sharp or blurry images can't be found, or no folder can be scored.
+        ReblurError: if sharp or blurry images can't be found, no folder can be scored, or a metric can't be computed.
     """
     found = Found()
-    metrics = _computable(asked, found)
     tasks = _tasks(asked, found)
     if not tasks:
         raise ReblurError("; ".join(found.failures))
+    try:
+        metrics = _computable(asked, found)
+    except ReblurError as error:
+        raise ReblurError("; ".join([*found.failures, str(error)])) from error
     pictures = sum(len(images) for task in tasks for images in task.matched.stages.values())
     devices = _devices(asked.device)
     found.processes = _processes(asked.processes, pictures, devices, metrics)
@@ -115,7 +118,7 @@ def _tasks(asked: Asked, found: Found) -> list[Task]:
         if label in tasks:
             raise ReblurError(f"{folder}: a second folder called {label}; give another name: NAME={folder}")
         tasks[label] = Task(label, matched, sharp, blurry, dataset, kind)
-    if tasks and asked.blurry and blurry and BLURRY_STAGE not in tasks:
+    if asked.blurry and blurry and BLURRY_STAGE not in tasks:
         images = {name: path for name, path in blurry.items() if sharp is None or name in sharp}
         how = f"{len(images)} images of the data set" + (f", kind {kind}" if kind else "")
         matched = Matched(asked.blurry, {BLURRY_STAGE: images}, how)
@@ -139,7 +142,7 @@ def _computable(asked: Asked, found: Found) -> Metrics:
         try:
             value(Measured(small, small), options, torch.device("cpu"))
         except MetricError as error:
-            if name not in asked.optional:
+            if name not in asked.optional or options.get("weights"):
                 raise
             found.notes.append(f"{name} is left out: {error}")
             continue

@@ -21,6 +21,7 @@ from reblur_plugin.evaluation import records, variants
 from reblur_plugin.evaluation.file_scores import FileScores, score_files
 from reblur_plugin.evaluation.journal import Entry, Journal
 from reblur_plugin.evaluation.matching import Matched
+from reblur_plugin.evaluation.scores import BLURRY
 from reblur_plugin.evaluation.values import Metrics
 from reblur_plugin.evaluation.workers import CAN_START, Workers
 from reblur_plugin.files import as_bytes
@@ -175,7 +176,7 @@ def _entry(
             outcome.failures.append(str(error))
             continue
         outcome.scored += 1
-        shown = stage or RESULT
+        shown = stage if stage == BLURRY or (stage and len(task.matched.stages) > 1) else RESULT
         entry.stages[shown] = scores.values
         entry.pixels |= {key: found for key, found in scores.pixels.items() if key == "sharp"}
         entry.pictures[shown] = _relative(path, folder)

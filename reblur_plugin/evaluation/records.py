@@ -157,11 +157,9 @@ def read_run(folder: Path) -> Run:
             f"{folder}: expected {RECORDS} and {SUMMARY} of a test or an evaluation, but they can't be read "
             f"({error.strerror}); run it first, or give a folder of pictures with --gt"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, ReblurError):
-            raise
+    except (KeyError, TypeError, AttributeError) as error:
         raise RecordError(
-            f"{folder}: {RECORDS} or {SUMMARY} isn't what a run writes ({error}); run it again"
+            f"{folder}: expected the journal of a test or an evaluation, got {error!r}; run it again"
         ) from error
 
 
@@ -172,12 +170,18 @@ def is_run(folder: Path) -> bool:
 
 def _finished(folder: Path) -> Run:
     records, torn = _read_lines(folder / RECORDS)
-    summary = folder / SUMMARY
-    head = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
-    if not isinstance(head, dict):
-        raise RecordError(f"{summary}: expected an object, got {type(head).__name__}; run it again")
+    head = _summary(folder / SUMMARY)
     name = str(head.get("run") or (records[0].run if records else folder.name))
     return Run(folder, name, records, head, True, torn)
+
+
+def _summary(path: Path) -> Head:
+    """Return what a summary says; nothing if it is missing or damaged, since records say what they are."""
+    try:
+        head = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return head if isinstance(head, dict) else {}
 
 
 def _unfinished(folder: Path) -> Run:

@@ -18,6 +18,7 @@ def main() -> int:
     from reblur_plugin import registration
     from reblur_plugin.evaluation.commands import Asked
     from reblur_plugin.report import writing
+    from reblur_plugin.report.page import Pictures
 
     registration.register()
     asked = Asked(
@@ -32,7 +33,8 @@ def main() -> int:
         by_order=arguments.match == "order",
         overwrite=True,  # what it holds is this report's own
     )
-    page, problems = writing.write(asked, arguments.out, arguments.title, arguments.crops, arguments.pictures)
+    pictures = Pictures(arguments.pictures, arguments.stages == "all")
+    page, problems = writing.write(asked, arguments.out, arguments.title, arguments.crops, pictures)
     sys.stdout.write(f"{page}\n")
     for problem in problems:
         sys.stderr.write(f"note: {problem}\n")
@@ -52,10 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--crops", type=int, default=4, metavar="N", help="images on the contact sheet (default 4)")
     parser.add_argument(
         "--pictures",
-        choices=("jpg", "png"),
+        choices=("jpg", "webp", "png"),
         default="jpg",
-        help="the page's pictures: JPEG of quality 95, or PNG without loss",
+        help="the page's pictures: JPEG of quality 95, WebP of 90 (a third of the size), or PNG without loss",
     )
+    parser.add_argument("--stages", choices=("all", "ends"), default="all", help="ends: each run's first and last one")
     return parser
 
 

@@ -34,11 +34,25 @@ from reblur_plugin.report.study import Method, Study
 from reblur_plugin.report.tables import Cell, Table
 
 PICTURES = "pictures"
-_OURS = re.compile(r"[0-9a-f]{20}\.(jpg|png)")  # names of pictures that this module writes
+_OURS = re.compile(r"[0-9a-f]{20}\.(jpg|png|webp)")  # names of pictures that this module writes
 _QUALITY = {
     "jpg": [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
     "png": [],
+    "webp": [cv2.IMWRITE_WEBP_QUALITY, 90],
 }
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Which pictures the page has.
+
+    Attributes:
+        suffix: "jpg" (quality 95, colours in full), "webp" (quality 90, a third of it) or "png" (without loss).
+        of_all_stages: else of each run's first and last one alone, besides the blurry and the sharp ones.
+    """
+
+    suffix: str = "jpg"
+    of_all_stages: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,12 @@ class _Shown:
 
 
 def write_page(
-    study: Study, tables: Sequence[Table], figures: dict[str, tuple[str, Figure]], out: Path, title: str, suffix: str
+    study: Study,
+    tables: Sequence[Table],
+    figures: dict[str, tuple[str, Figure]],
+    out: Path,
+    title: str,
+    wanted: Pictures,
 ) -> Path:
     """Write index.html and the pictures that it shows; return its path.
 
@@ -62,12 +81,12 @@ def write_page(
         tables, figures: of the report.
         out: folder of the report.
         title: of the page.
-        suffix: "jpg" (quality 95, colours in full) or "png" (without loss, three times as large).
+        wanted: which pictures.
 
     Raises:
         FileError: if the disk refuses.
     """
-    data = _data(study, out, suffix)
+    data = _data(study, out, wanted)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False)
     template = environment.from_string(_resource("index.html.jinja"))
     text = template.render(
@@ -77,7 +96,9 @@ def write_page(
         js=Markup(_resource("page.js")),
         data=Markup(json.dumps(data, allow_nan=False).replace("<", "\\u003c")),
         tables=tables,
-        figures=[{"name": name, "caption": caption, "data": _inline(one)} for name, (caption, one) in figures.items()],
+        figures=[
+            {"name": name, "caption": caption, "source": _source(name, one)} for name, (caption, one) in figures.items()
+        ],
         has_images=bool(data["images"]),
         problems=list(dict.fromkeys(study.problems)),
         sources=sources(study),
@@ -99,18 +120,20 @@ def _summary(study: Study) -> str:
     return ", ".join(f"{count} {word}{'s' * (count != 1)}" for count, word in parts)
 
 
-def _inline(figure: Figure) -> str:
-    """Return a figure as an address that holds it."""
+def _source(name: str, figure: Figure) -> str:
+    """Return a figure's address: of curves one that holds them, of pictures that of their file."""
+    if any(axes.get_images() for axes in figure.axes):
+        return f"figures/{name}.png"
     file = io.BytesIO()
     with style():
         figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def _data(study: Study, out: Path, suffix: str) -> dict[str, Any]:
+def _data(study: Study, out: Path, wanted: Pictures) -> dict[str, Any]:
     """Return what the page's script shows; write the pictures."""
     methods = study.methods
-    shown = _pictures(study, out, suffix)
+    shown = _pictures(study, out, wanted)
     return {
         "metrics": [
             {"name": one.metric, "label": one.label, "better": one.better, "decimals": decimals(one)}
@@ -159,12 +182,13 @@ def _note(study: Study, name: str) -> str:
     return "; ".join(sorted(reasons))
 
 
-def _pictures(study: Study, out: Path, suffix: str) -> dict[str, dict[str, _Shown]]:
+def _pictures(study: Study, out: Path, wanted: Pictures) -> dict[str, dict[str, _Shown]]:
     """Return the pictures of each image by label, blurry first and sharp last; write those that aren't there."""
     files: dict[str, dict[str, Path]] = {}
+    methods = study.methods if wanted.of_all_stages else study.ends()
     for name in study.images:
         found = {BLURRY: study.blurry[name]} if name in study.blurry else {}
-        for method in study.methods:
+        for method in methods:
             if name in study.pictures.get(method, {}):
                 found[study.label(method)] = study.pictures[method][name]
         if name in study.sharp:
@@ -173,7 +197,7 @@ def _pictures(study: Study, out: Path, suffix: str) -> dict[str, dict[str, _Show
     todo = [(name, label, path) for name, found in files.items() for label, path in found.items()]
     shown: dict[str, dict[str, _Shown]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        done = threads.map(lambda one: _shown(one[2], out / PICTURES, suffix), todo)
+        done = threads.map(lambda one: _shown(one[2], out / PICTURES, wanted.suffix), todo)
         for (name, label, path), result in zip(tqdm(todo, "pictures", leave=False, disable=None), done, strict=True):
             first = next(iter(shown.get(name, {}).values()), None)
             if isinstance(result, ReblurError):

@@ -46,12 +46,8 @@ class Window:
 
 
 def choose_methods(study: Study) -> list[Method]:
-    """Return the methods of a sheet: the input, and of each run its first and its last stage, as far as columns go."""
-    found = [one for one in study.methods if one.stage == BLURRY]
-    for run in dict.fromkeys(one.run for one in study.methods if one.run):
-        own = study.of_run(run)
-        found += own if len(own) <= 2 else [own[0], own[-1]]
-    return found[:_MOST_COLUMNS]
+    """Return the methods of a sheet, as far as columns go."""
+    return study.ends()[:_MOST_COLUMNS]
 
 
 def choose_images(study: Study, count: int) -> list[str]:

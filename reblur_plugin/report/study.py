@@ -84,6 +84,14 @@ class Study:
         """Return all methods but M_R(L) and what it is compared with."""
         return [one for one in self.methods if one.stage not in (REBLURRED, UNCHANGED)]
 
+    def ends(self) -> list[Method]:
+        """Return the input, and of each run its first and its last result."""
+        found = [one for one in self.methods if one.stage == BLURRY]
+        for run in dict.fromkeys(one.run for one in self.methods if one.run):
+            own = self.of_run(run)
+            found += own if len(own) <= 2 else [own[0], own[-1]]
+        return found
+
     def common(self, methods: Sequence[Method], variant: Variant) -> list[str]:
         """Return the images on which all methods have a finite value."""
         found = [self.values.get((method, variant), {}) for method in methods]

@@ -12,7 +12,7 @@ from reblur_plugin.evaluation.commands import Asked
 from reblur_plugin.files import for_people, whole_file
 from reblur_plugin.report import contents, figures, sheets
 from reblur_plugin.report.loading import load
-from reblur_plugin.report.page import write_page
+from reblur_plugin.report.page import Pictures, write_page
 from reblur_plugin.report.study import Study, study_of
 from reblur_plugin.report.tables import Table, latex_document
 
@@ -23,7 +23,7 @@ _KERNELS = (
 )
 
 
-def write(asked: Asked, out: Path, title: str, crops: int, suffix: str) -> tuple[Path, list[str]]:
+def write(asked: Asked, out: Path, title: str, crops: int, wanted: Pictures) -> tuple[Path, list[str]]:
     """Write a report to `out`; return its page and a sentence for each thing that could not be used.
 
     Raises:
@@ -40,7 +40,7 @@ def write(asked: Asked, out: Path, title: str, crops: int, suffix: str) -> tuple
     _add_sheets(study, found, crops)
     for name, (_, figure) in found.items():
         figures.save(figure, out / "figures" / name)
-    page = write_page(study, tables, found, out, title, suffix)
+    page = write_page(study, tables, found, out, title, wanted)
     return page, list(dict.fromkeys(study.problems))
 
 

@@ -29,7 +29,7 @@ import reblur_plugin
 from reblur_plugin import host
 from reblur_plugin.core.device import DeviceError
 from reblur_plugin.data.images import ImageError
-from reblur_plugin.errors import MetricError, ReblurError
+from reblur_plugin.errors import ReblurError
 from reblur_plugin.evaluate import chosen_metrics
 from reblur_plugin.evaluation import commands, records
 from reblur_plugin.evaluation.commands import Asked, Found
@@ -167,7 +167,7 @@ class TestScores:
     def test_without_sharp_images_there_are_those_that_need_none(self, pairs: Path) -> None:
         found = evaluating(pairs, "mine", metrics=("psnr", "niqe"), sharp=None)
         assert {name for run in found.runs for one in run.records for name in one.scores} == {"niqe"}
-        with pytest.raises(MetricError, match="--metrics: expected one that needs no sharp images"):
+        with pytest.raises(ReblurError, match="--metrics: expected one that needs no sharp images"):
             evaluating(pairs, "mine", sharp=None)
 
     def test_reblurability_takes_weights_by_their_name(self, pairs: Path) -> None:
@@ -261,7 +261,7 @@ class TestBrokenInputs:
         assert {name for one in found.runs[0].records for name in one.scores} == {"psnr"}
         (note,) = found.notes
         assert note.startswith("lpips-alex is left out: reblur_lpips: the weights of 'alex' can't be downloaded")
-        with pytest.raises(MetricError, match="can't be downloaded"):
+        with pytest.raises(ReblurError, match="can't be downloaded"):
             commands.evaluate(Asked(**{**vars(asked), "optional": set()}))
 
 

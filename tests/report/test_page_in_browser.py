@@ -12,6 +12,7 @@ import pytest
 
 from reblur_plugin.evaluation.commands import Asked
 from reblur_plugin.report import writing
+from reblur_plugin.report.page import Pictures
 
 MANY = 1111  # GOPRO's test images
 ODD = '<img src=x onerror="window.harmed=1">'  # a name that would be markup
@@ -19,7 +20,7 @@ ODD = '<img src=x onerror="window.harmed=1">'  # a name that would be markup
 
 def report(out: Path, *runs: Path, title: str = "Report", crops: int = 1) -> Path:
     asked = Asked([str(run) for run in runs], None, None, {}, set(), out / "evaluation", "cpu")
-    return writing.write(asked, out, title, crops, "jpg")[0]
+    return writing.write(asked, out, title, crops, Pictures())[0]
 
 
 @pytest.fixture(scope="module")

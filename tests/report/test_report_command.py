@@ -19,6 +19,7 @@ from reblur_plugin.errors import ReblurError
 from reblur_plugin.evaluate import chosen_metrics
 from reblur_plugin.evaluation.commands import Asked
 from reblur_plugin.report import writing
+from reblur_plugin.report.page import Pictures
 
 
 def report(out: Path, *given: Path | str, suffix: str = "jpg", crops: int = 2, **changes: Any) -> list[str]:
@@ -32,7 +33,7 @@ def report(out: Path, *given: Path | str, suffix: str = "jpg", crops: int = 2, *
         "out": out / "evaluation",
         "device": "cpu",
     }
-    return writing.write(Asked(**{**asked, **changes}), out, "Report", crops, suffix)[1]
+    return writing.write(Asked(**{**asked, **changes}), out, "Report", crops, Pictures(suffix))[1]
 
 
 def data(out: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from reblur_plugin import cli
 from reblur_plugin.errors import ReblurError, did_you_mean
+from reblur_plugin.files import at_home
 
 METRICS: dict[str, dict[str, Any]] = {
     "psnr": {"type": "calculate_psnr", "crop_border": 0},
@@ -48,6 +49,7 @@ def main() -> int:
         processes=arguments.processes,
         by_order=arguments.match == "order",
         overwrite=arguments.overwrite,
+        anew=arguments.overwrite,
     )
     found = commands.evaluate(asked)
     sys.stdout.write(commands.text_of(found, time.perf_counter() - began))
@@ -63,16 +65,16 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python -m reblur_plugin.evaluate theirs/ ours=results/mine --gt GOPRO/test -o scores/",
     )
     add_evaluation(parser)
-    parser.add_argument("-o", "--out", type=Path, default=Path("results/evaluation"), metavar="FOLDER")
-    parser.add_argument("--overwrite", action="store_true", help="replace scores of other files that are there already")
+    parser.add_argument("-o", "--out", type=at_home, default=Path("results/evaluation"), metavar="FOLDER")
+    parser.add_argument("--overwrite", action="store_true", help="score all again, and replace scores of other files")
     return parser
 
 
 def add_evaluation(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that say what is scored, by what and how; `report` takes them too."""
     parser.add_argument("results", nargs="+", metavar="[LABEL=]RESULTS", help="a folder for each method")
-    parser.add_argument("--gt", type=Path, metavar="FOLDER", help="sharp images, or the data set's root")
-    parser.add_argument("--blurry", type=Path, metavar="FOLDER", help="blurry images, which are scored as well")
+    parser.add_argument("--gt", type=at_home, metavar="FOLDER", help="sharp images, or the data set's root")
+    parser.add_argument("--blurry", type=at_home, metavar="FOLDER", help="blurry images, which are scored as well")
     parser.add_argument(
         "--metrics", nargs="+", metavar="NAME", help=f"of {', '.join(METRICS)}, or all; by default {', '.join(DEFAULT)}"
     )

@@ -19,9 +19,12 @@ from reblur_plugin.evaluation.matching import BLURRY, SHARP, Matched, match, nam
 from reblur_plugin.evaluation.scores import BLURRY as BLURRY_STAGE
 from reblur_plugin.evaluation.scores import text_table
 from reblur_plugin.evaluation.values import Measured, Metrics, needs_reference, value
+from reblur_plugin.files import FileError, at_home
+from reblur_plugin.names import leads_out
 from reblur_plugin.pretrained.catalogue import named
 
 _FEW = 8  # pictures that one process has scored before others have started
+_TAKEN = (BLURRY_STAGE, "sharp")  # what the data set's own images are called
 _MOST_OF_GPU = 8  # processes that share one
 
 
@@ -33,6 +36,8 @@ class Asked:
         results: folders, each with `LABEL=` before it or without.
         optional: metrics that are left out, with a note, if they can't be computed here.
         device: "auto" for all GPUs.
+        overwrite, anew: of `evaluate_folder`.
+        without: a folder that isn't looked into for pictures; `out` if None.
     """
 
     results: Sequence[str]
@@ -45,6 +50,8 @@ class Asked:
     processes: int | None = None
     by_order: bool = False
     overwrite: bool = False
+    anew: bool = False
+    without: Path | None = None
 
 
 @dataclass
@@ -79,7 +86,14 @@ def evaluate(asked: Asked) -> Found:
     with pool_of(found.processes, devices) as pool:
         name = variants.device_name(torch.device(devices[0]))
         for task in tasks:
-            outcome = evaluate_folder(task, metrics, pool, asked.out / task.label, name, asked.overwrite)
+            choices = asked.overwrite, asked.anew
+            try:
+                outcome = evaluate_folder(task, metrics, pool, asked.out / task.label, name, *choices)
+            except (MetricError, FileError):
+                raise
+            except ReblurError as error:
+                found.failures.append(str(error))
+                continue
             _add(found, task, outcome)
     return found
 
@@ -93,17 +107,24 @@ def _add(found: Found, task: Task, outcome: Outcome) -> None:
 
 
 def split_label(given: str) -> tuple[str | None, Path]:
-    """Return LABEL and path of `LABEL=PATH`; a path that is there as it is has no label."""
+    """Return LABEL and path of `LABEL=PATH`; a path that is there as it is has no label.
+
+    Raises:
+        ReblurError: if the label can't be the name of a folder.
+    """
     label, equals, path = given.partition("=")
-    if not equals or Path(given).exists() or not label or any(part in label for part in "/\\"):
-        return None, Path(given)
-    return label, Path(path)
+    if not equals or os.path.exists(at_home(given)):
+        return None, at_home(given)
+    if leads_out(label) or label in ("", ".") or any(part in label for part in "/\\"):
+        raise ReblurError(f"{given}: expected LABEL=FOLDER with a plain name as LABEL, got {label!r}; give another one")
+    return label, at_home(path)
 
 
 def _tasks(asked: Asked, found: Found) -> list[Task]:
     """Return the folders that can be scored, the blurry images among them; the others are failures."""
-    sharp = named_images(asked.sharp, SHARP)[0] if asked.sharp else None
-    blurry, kind = named_images(asked.blurry, BLURRY) if asked.blurry else (None, "")
+    without = asked.without or asked.out
+    sharp = named_images(asked.sharp, SHARP, without)[0] if asked.sharp else None
+    blurry, kind = named_images(asked.blurry, BLURRY, without) if asked.blurry else (None, "")
     dataset = next((folder.resolve().name for folder in (asked.sharp, asked.blurry) if folder), "results")
     given = [split_label(one) for one in asked.results]
     short = labels([path for _, path in given])
@@ -111,15 +132,20 @@ def _tasks(asked: Asked, found: Found) -> list[Task]:
     for name, (label, folder) in zip(short, given, strict=True):
         label = label or name
         try:
-            matched = match(folder, sharp or blurry, asked.by_order)
+            matched = match(folder, sharp or blurry, asked.by_order, without)
         except ReblurError as error:
             found.failures.append(str(error))
             continue
-        if label in tasks:
-            raise ReblurError(f"{folder}: a second folder called {label}; give another name: NAME={folder}")
+        if label in tasks or label in _TAKEN:
+            why = "a second folder" if label in tasks else "a folder of results"
+            raise ReblurError(f"{folder}: {why} called {label}; give another name: NAME={folder}")
         tasks[label] = Task(label, matched, sharp, blurry, dataset, kind)
-    if asked.blurry and blurry and BLURRY_STAGE not in tasks:
+    if asked.blurry and blurry:
         images = {name: path for name, path in blurry.items() if sharp is None or name in sharp}
+        if not images:
+            first = next(iter(blurry))
+            found.failures.append(f"{asked.blurry}: expected images named as the sharp ones, got {first}; not scored")
+            return list(tasks.values())
         how = f"{len(images)} images of the data set" + (f", kind {kind}" if kind else "")
         matched = Matched(asked.blurry, {BLURRY_STAGE: images}, how)
         tasks[BLURRY_STAGE] = Task(BLURRY_STAGE, matched, sharp, blurry, dataset, kind)
@@ -155,7 +181,10 @@ def _computable(asked: Asked, found: Found) -> Metrics:
 def _devices(asked: str) -> list[str]:
     if asked == "auto" and torch.cuda.is_available():
         return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    return [str(device_named(asked))]
+    device = device_named(asked)
+    if device.type == "meta":
+        raise ReblurError(f"--device: expected one that computes, got {asked}")
+    return [str(device)]
 
 
 def _processes(asked: int | None, pictures: int, devices: Sequence[str], metrics: Metrics) -> int:
@@ -189,6 +218,11 @@ def text_of(found: Found, seconds: float) -> str:
     lines = ["Names:", *(f"  {one}" for one in found.how), ""]
     lines += ["Notes:", *(f"  {one}" for one in found.notes), ""] if found.notes else []
     lines += [text_table(rows), "", *(f"{name}: {label}" for name, label in variants_of.items())]
+    for run in found.runs:
+        for name in names:
+            infinite = {one.image for one in run.records if name in one.scores and math.isinf(one.scores[name].value)}
+            if infinite:
+                lines.append(f"{run.name}: {name} is infinite for {len(infinite)} images, which its mean leaves out")
     if found.scored:
         speed = f"{found.scored / seconds:.1f} images a second by {found.processes}"
         lines += ["", f"{found.scored} images in {seconds:.1f} s: {speed} process{'es' * (found.processes > 1)}"]

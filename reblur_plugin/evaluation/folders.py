@@ -24,7 +24,7 @@ from reblur_plugin.evaluation.matching import Matched
 from reblur_plugin.evaluation.scores import BLURRY
 from reblur_plugin.evaluation.values import Metrics
 from reblur_plugin.evaluation.workers import CAN_START, Workers
-from reblur_plugin.files import as_bytes
+from reblur_plugin.files import as_bytes, locked
 
 RESULT = "result"  # the stage of a folder that has only one
 _AHEAD = 4  # images a process that wait for it
@@ -92,11 +92,13 @@ def _here(image: Path, sharp: Path | None, metrics: Metrics, device: str) -> Fut
         future.set_result(score_files(image, sharp, metrics, device))
     except ReblurError as error:
         future.set_exception(error)
+    except Exception as error:  # as worker processes do
+        future.set_exception(MetricError(f"{type(error).__name__}: {error}"))
     return future
 
 
 def evaluate_folder(
-    task: Task, metrics: Metrics, pool: Pool, out: Path, device: str, overwrite: bool = False
+    task: Task, metrics: Metrics, pool: Pool, out: Path, device: str, overwrite: bool = False, anew: bool = False
 ) -> Outcome:
     """Score a folder, write its records to `out`, and return them; what an interrupted call has scored isn't repeated.
 
@@ -107,6 +109,7 @@ def evaluate_folder(
         out: the run's folder.
         device: what it is called, for the records.
         overwrite: replace other records that are there.
+        anew: score again what is there already.
 
     Raises:
         ImageError: if records of something else are there.
@@ -115,39 +118,55 @@ def evaluate_folder(
     identity = _identity(task, metrics, device)
     journal = Journal(out / records.JOURNAL)
     head = {**identity, **_head(task, metrics)}
-    different = journal.differences(identity)
-    if different is None and records.is_run(out):
-        run = records.read_run(out)
-        if all(run.head.get(key) == value for key, value in identity.items()):
-            return Outcome(run, failures=list(run.head.get("failures", [])))
-        if not overwrite:
-            raise ImageError(f"{out}: holds scores of other files or metrics; give another -o, or --overwrite")
-    elif different:
+    with locked(out):
+        finished = None if anew else _earlier(journal, identity, out, overwrite)
+        if finished:
+            return Outcome(finished)
+        if anew or journal.differences(identity) != []:
+            journal.remove()
         journal.start(head)
+        outcome = _score(task, metrics, pool, journal)
+        found = records.records_of(task.label, task.dataset, journal.entries(task.dataset), head)
+        records.write(out, task.label, found, head | {"failures": outcome.failures})
         journal.finish()
-    journal.start(head)
-    outcome = _score(task, metrics, pool, journal)
-    entries = journal.entries(task.dataset)
-    found = records.records_of(task.label, task.dataset, entries, head)
-    records.write(out, task.label, found, head | {"failures": outcome.failures})
-    journal.finish()
-    outcome.run = records.read_run(out)
+    (outcome.run,) = records.read_runs(out)
     return outcome
+
+
+def _earlier(journal: Journal, identity: dict[str, Any], out: Path, overwrite: bool) -> records.Run | None:
+    """Return the finished run in `out` if it is the same; None if there is none, or an unfinished one to go on with.
+
+    One with failures is scored again: what failed may have been mended.
+
+    Raises:
+        ImageError: if `out` holds another one.
+    """
+    different = journal.differences(identity)
+    if different is None and not records.is_run(out):
+        return None
+    if different is None:
+        runs = records.read_runs(out)
+        if len(runs) == 1 and all(runs[0].head.get(key) == value for key, value in identity.items()):
+            return None if runs[0].head.get("failures") else runs[0]
+    if different == [] or overwrite:
+        return None
+    raise ImageError(f"{out}: holds scores of other files or metrics; give another -o, or --overwrite")
 
 
 def _score(task: Task, metrics: Metrics, pool: Pool, journal: Journal) -> Outcome:
     """Score the images that the journal lacks; note those of which no stage fails."""
     outcome = Outcome(records.Run(journal.folder.parent, task.label, [], {}, False))
-    done = {entry.name for entry in journal.entries(task.dataset)}
+    done = {entry.name for entry in journal.entries(task.dataset, complete=True)}
     names = dict.fromkeys(name for found in task.matched.stages.values() for name in found)
     todo = [(index, name) for index, name in enumerate(names) if name not in done]
     waiting: deque[tuple[int, str, dict[str, Future[FileScores]]]] = deque()
     with tqdm(total=len(todo), desc=task.label, unit="image", disable=None, leave=False) as bar:
 
         def finish_first() -> None:
+            before = len(outcome.failures)
             entry = _entry(task, *waiting.popleft(), outcome, journal.folder.parent)
             if entry.stages:
-                journal.add(task.dataset, entry)
+                journal.add(task.dataset, entry, is_complete=len(outcome.failures) == before)
             bar.update()
 
         for index, name in todo:
@@ -191,15 +210,15 @@ def _absolute(images: Mapping[str, Path] | None, name: str) -> str | None:
 
 def _relative(path: Path, folder: Path) -> str:
     try:
-        return Path(os.path.relpath(path, folder)).as_posix()
+        return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))).as_posix()
     except ValueError:  # another drive of Windows
         return os.path.abspath(path)
 
 
 def _identity(task: Task, metrics: Metrics, device: str) -> dict[str, Any]:
     """Return all that the scores depend on."""
-    files = [path for found in task.matched.stages.values() for path in found.values()]
-    files += list((task.sharp or {}).values())
+    files = [(stage, name, path) for stage, found in task.matched.stages.items() for name, path in found.items()]
+    files += [("sharp", name, path) for name, path in (task.sharp or {}).items()]
     weights = {f"metric {name}": block["weights"] for name, block in metrics.items() if block.get("weights")}
     return {
         "options": hashlib.sha256(json.dumps([metrics, task.dataset], sort_keys=True).encode()).hexdigest()[:16],
@@ -223,15 +242,16 @@ def _head(task: Task, metrics: Metrics) -> records.Head:
     }
 
 
-def _of_files(paths: Sequence[Path]) -> str:
-    """Return a hash over names, sizes and times: another one if a file was written again."""
+def _of_files(files: Sequence[tuple[str, str, Path]]) -> str:
+    """Return a hash over stages, names, files, sizes and times: another one if a file was written again."""
     digest = hashlib.sha256()
-    for path in paths:
+    for stage, name, path in files:
         try:
             known = path.stat()
-        except OSError as error:
-            raise ImageError(f"{path}: expected an image, but it can't be read ({error.strerror})") from error
-        digest.update(as_bytes(f"{path} {known.st_size} {known.st_mtime_ns}\n"))
+            state = f"{known.st_size} {known.st_mtime_ns}"
+        except OSError:  # a broken link, say; it fails when it is scored
+            state = "missing"
+        digest.update(as_bytes(f"{stage} {name} {os.path.abspath(path)} {state}\n"))
     return digest.hexdigest()[:16]
 
 

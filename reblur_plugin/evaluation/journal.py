@@ -12,7 +12,7 @@ from reblur_plugin.evaluation.scores import TraceRow
 from reblur_plugin.files import whole_file, writing
 
 _HEAD = "test.json"
-_REMEDY = "free or change the disk, then run the test again"
+_REMEDY = "free or change the disk, then run it again"
 
 
 @dataclass
@@ -68,25 +68,33 @@ class Journal:
         with whole_file(self.folder / _HEAD, _REMEDY, named=self.folder) as file:
             file.write(json.dumps(identity).encode())
 
-    def entries(self, dataset: str) -> list[Entry]:
-        """Return the finished images of a data set, each once, by whatever number of processes they were finished."""
+    def entries(self, dataset: str, complete: bool = False) -> list[Entry]:
+        """Return the finished images of a data set, each once, by whatever number of processes they were finished.
+
+        Args:
+            dataset: its name.
+            complete: leave out those of which something failed.
+        """
         found: dict[int, Entry] = {}
         for path in sorted(self.folder.glob("*.jsonl")):
             for line in path.read_bytes().splitlines():
                 try:
                     values = json.loads(line)
-                except ValueError:  # torn; UnicodeDecodeError is one too
-                    continue
-                if isinstance(values, dict) and values.pop("dataset") == dataset:
+                    if values.pop("dataset") != dataset or (complete and values.get("failed")):
+                        continue
+                    values.pop("failed", None)
                     entry = Entry(**values)
                     entry.trace = [TraceRow(**row) for row in values["trace"]]
-                    found[entry.index] = entry
+                except (ValueError, KeyError, TypeError, AttributeError):  # torn, or no line of ours
+                    continue
+                found[entry.index] = entry
         return [found[index] for index in sorted(found)]
 
-    def add(self, dataset: str, entry: Entry) -> None:
-        """Note one more finished image."""
+    def add(self, dataset: str, entry: Entry, is_complete: bool = True) -> None:
+        """Note one more finished image, and whether something of it failed."""
         path = self.folder / f"{self.rank}.jsonl"
-        line = json.dumps({"dataset": dataset, **asdict(entry)}).encode()
+        failed = {} if is_complete else {"failed": True}
+        line = json.dumps({"dataset": dataset, **asdict(entry), **failed}).encode()
         with writing(self.folder, _REMEDY):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
@@ -94,5 +102,9 @@ class Journal:
 
     def finish(self) -> None:
         """Forget the journal: from now on the test counts as finished."""
-        (self.folder / _HEAD).unlink()  # first: without it the rest counts for nothing
-        shutil.rmtree(self.folder)
+        (self.folder / _HEAD).unlink(missing_ok=True)  # first: without it the rest counts for nothing
+        self.remove()
+
+    def remove(self) -> None:
+        """Delete the folder, if it is there."""
+        shutil.rmtree(self.folder, ignore_errors=not self.folder.exists())

@@ -7,9 +7,10 @@ several of them in one folder are several stages.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,18 +46,19 @@ class Matched:
     problems: list[str] = field(default_factory=list)
 
 
-def named_images(folder: Path, kinds: Sequence[str]) -> tuple[dict[str, Path], str]:
+def named_images(folder: Path, kinds: Sequence[str], without: Path | None = None) -> tuple[dict[str, Path], str]:
     """Return a folder's images by name, without suffix and without folders such as "sharp", and their folders' kind.
 
     Args:
         folder: of sharp or of blurry images, with sub-folders or without; also a data set's root, of which the
             sub-folders of that kind are taken.
         kinds: names of such sub-folders: `SHARP` or `BLURRY`.
+        without: a folder that isn't looked into, such as the one that is written to.
 
     Raises:
         ImageError: if there is no such folder, it holds no images, or two have one name.
     """
-    paths = _images(folder)
+    paths = _images(folder, without)
     there = {path: _kinds_of(path.relative_to(folder)) for path in paths}
     kind = next((kind for kind in kinds if any(kind in found for found in there.values())), "")
     if not kind and folder.name.lower() in kinds:
@@ -75,18 +77,19 @@ def named_images(folder: Path, kinds: Sequence[str]) -> tuple[dict[str, Path], s
     return found, kind
 
 
-def match(folder: Path, sharp: dict[str, Path] | None, by_order: bool = False) -> Matched:
+def match(folder: Path, sharp: dict[str, Path] | None, by_order: bool = False, without: Path | None = None) -> Matched:
     """Return the images of a folder of results by the names of their sharp images.
 
     Args:
         folder: somebody's results, with sub-folders or without.
         sharp: sharp images by name; None: results are named by themselves.
         by_order: the first result belongs to the first sharp image, whatever their names.
+        without: a folder that isn't looked into.
 
     Raises:
         ImageError: if the folder holds no images, or none that belongs to a sharp one.
     """
-    paths = [path for path in _images(folder) if not _BESIDE.search(path.stem)]
+    paths = [path for path in _images(folder, without) if not _BESIDE.search(path.stem)]
     if not paths:
         raise ImageError(f"{folder}: expected results, found only pictures that show comparisons")
     if sharp is None:
@@ -94,10 +97,12 @@ def match(folder: Path, sharp: dict[str, Path] | None, by_order: bool = False) -
     return _by_order(folder, paths, sharp) if by_order else _by_words(folder, paths, sharp)
 
 
-def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise ImageError(f"{folder}: no such folder; expected images")
-    paths = images_in(folder)
+def _images(folder: Path, without: Path | None) -> list[Path]:
+    if not os.path.isdir(folder):
+        what = "a file, and no folder" if os.path.isfile(folder) else "no such folder"
+        raise ImageError(f"{folder}: {what}; expected images")
+    skipped = without.resolve() if without else None
+    paths = [path for path in images_in(folder) if skipped is None or skipped not in path.resolve().parents]
     if not paths:
         raise ImageError(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none")
     return paths
@@ -115,19 +120,16 @@ def _by_order(folder: Path, paths: Sequence[Path], sharp: dict[str, Path]) -> Ma
 
 def _by_words(folder: Path, paths: Sequence[Path], sharp: dict[str, Path]) -> Matched:
     names = _Names(sharp)
-    groups: dict[tuple[Words, Words], Group] = defaultdict(dict)
-    strangers = []
-    for path in paths:
-        place = names.place(_words(_name(path.relative_to(folder))))
-        if place is None:
-            strangers.append(path)
-        else:
-            groups[place.before, place.after].setdefault(place.name, []).append(path)
-    if not groups:
+    placed = _placed({path: names.places(path.relative_to(folder)) for path in paths})
+    if not placed:
         raise ImageError(
             f"{folder}: expected results named as the sharp images, such as {next(iter(sharp))}, got "
             f"{paths[0].relative_to(folder)}; give the --gt of their sequence, rename them, or give --match order"
         )
+    groups: dict[tuple[Words, Words], Group] = defaultdict(dict)
+    for path, place in placed.items():
+        groups[place.before, place.after].setdefault(place.name, []).append(path)
+    strangers = [path for path in paths if path not in placed]
     problems = [f"{folder}: {_some(strangers)}: no sharp image has this name; left out"] if strangers else []
     stages: dict[str, dict[str, Path]] = {}
     for stage, group in _stages(groups).items():
@@ -138,7 +140,32 @@ def _by_words(folder: Path, paths: Sequence[Path], sharp: dict[str, Path]) -> Ma
         if missing := [name for name in sharp if name not in found]:
             where = f"{folder} ({stage})" if stage else str(folder)
             problems.append(f"{where}: no result of {_some(missing)}; scored without")
-    return Matched(folder, stages, _how(folder, stages, sharp, names.short), problems)
+    short = any(place.is_short for place in placed.values())
+    return Matched(folder, stages, _how(folder, stages, sharp, short), problems)
+
+
+def _placed(candidates: Mapping[Path, Sequence[_Place]]) -> dict[Path, _Place]:
+    """Return one place for each result that has any.
+
+    A name may lie within a result's at several places: in 0001_v2 there are 1 and 2. The words before and after it are
+    those of a whole folder, so the places whose words around them fit the most images are taken first.
+    """
+    found: dict[Path, _Place] = {}
+    patterns: dict[tuple[bool, Words, Words], dict[Path, _Place]] = defaultdict(dict)
+    for path, places in candidates.items():
+        for place in places:
+            patterns[place.is_short, place.before, place.after].setdefault(path, place)
+
+    def worth(places: Mapping[Path, _Place]) -> tuple[bool, int, int, bool]:
+        """Whole names go before file names; then how many images, how many words, whether at a file name's start."""
+        any_of = next(iter(places.values()))
+        images = len({place.name for place in places.values()})
+        return not any_of.is_short, images, any_of.length, any_of.starts_file
+
+    for fitting in sorted(patterns.values(), key=worth, reverse=True):
+        for path, place in fitting.items():
+            found.setdefault(path, place)
+    return {path: found[path] for path in candidates if path in found}
 
 
 def _how(folder: Path, stages: dict[str, dict[str, Path]], sharp: dict[str, Path], short: bool) -> str:
@@ -151,9 +178,22 @@ def _how(folder: Path, stages: dict[str, dict[str, Path]], sharp: dict[str, Path
 
 @dataclass(frozen=True)
 class _Place:
+    """Where a sharp image's name is within a result's.
+
+    Attributes:
+        name: of the sharp image.
+        before, after: the words around it.
+        length: its words.
+        is_short: only its last part is there, which no other sharp image has.
+        starts_file: its words begin where those of the result's file name do, or before, and reach into them.
+    """
+
     name: str
     before: Words
     after: Words
+    length: int
+    is_short: bool
+    starts_file: bool
 
 
 class _Names:
@@ -169,20 +209,25 @@ class _Names:
                 "rename one of them"
             )
         files = Counter(_words(Path(name).name) for name in sharp)
-        self._files = {_words(Path(name).name): name for name in sharp if files[_words(Path(name).name)] == 1}
+        unique = {_words(Path(name).name): name for name in sharp if files[_words(Path(name).name)] == 1}
+        self._files = {words: name for words, name in unique.items() if words not in self._whole}
         self._longest = max(map(len, self._whole), default=0)
-        self.short = False  # whether some name was found by its last part alone
 
-    def place(self, words: Words) -> _Place | None:
-        """Return the sharp image whose words are within `words`: the longest, of equals the last."""
-        for known in (self._whole, self._files):
-            for length in range(min(self._longest, len(words)), 0, -1):
-                for start in range(len(words) - length, -1, -1):
-                    name = known.get(words[start : start + length])
-                    if name is not None:
-                        self.short |= known is self._files and _words(name) != words[start : start + length]
-                        return _Place(name, words[:start], words[start + length :])
-        return None
+    def places(self, relative: Path) -> list[_Place]:
+        """Return all places of sharp images' names within a result's."""
+        name = _name(relative)
+        words, folders = _words(name), len(_words(str(Path(name).parent)))
+        found = []
+        for length in range(1, min(self._longest, len(words)) + 1):
+            for start in range(len(words) - length + 1):
+                within = words[start : start + length]
+                for known in (self._whole, self._files):
+                    if within in known:
+                        around = words[:start], words[start + length :]
+                        is_short = known is self._files
+                        starts_file = start <= folders < start + length
+                        found.append(_Place(known[within], *around, length, is_short, starts_file))
+        return found
 
 
 def _stages(groups: dict[tuple[Words, Words], Group]) -> dict[str, Group]:
@@ -211,7 +256,8 @@ def _common_start(words: Sequence[Words]) -> int:
 
 
 def _words(name: str) -> Words:
-    return tuple(int(part) if part.isdigit() else part.lower() for part in re.findall(r"[0-9]+|[^\W\d_]+", name))
+    parts = re.findall(r"[0-9]+|[^\W_0-9]+", name)
+    return tuple(int(part) if part[0] in "0123456789" else part.lower() for part in parts)
 
 
 def _text(words: Words) -> str:

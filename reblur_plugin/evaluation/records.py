@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -110,7 +111,9 @@ def records_of(run: str, dataset: str, entries: Iterable[Entry], head: Mapping[s
                     dataset=dataset,
                     image=entry.name,
                     stage=stage,
-                    scores={name: Score(value, variants[name]) for name, value in values.items()},
+                    scores={
+                        name: Score(float(value), variants[name]) for name, value in values.items() if name in variants
+                    },
                     reference=_reference(stage, entry),
                     fallback=entry.fallback,
                     blur_kind=head.get("blur_kinds", {}).get(dataset, ""),
@@ -142,22 +145,20 @@ def write(folder: Path, run: str, records: list[Record], head: Head) -> None:
         file.write(for_people(json.dumps(summary, indent=1, default=str) + "\n"))
 
 
-def read_run(folder: Path) -> Run:
-    """Return a run's records: of one that was killed, those of the images that it had finished.
+def read_runs(folder: Path) -> list[Run]:
+    """Return the run of a folder, or all whose lines were put together there; of a killed one what it had finished.
 
     Raises:
         RecordError: if the folder has none.
     """
     try:
-        if (folder / JOURNAL).is_dir():
-            return _unfinished(folder)
-        return _finished(folder)
+        return [_unfinished(folder)] if _has_journal(folder) else _finished(folder)
     except OSError as error:
         raise RecordError(
             f"{folder}: expected {RECORDS} and {SUMMARY} of a test or an evaluation, but they can't be read "
             f"({error.strerror}); run it first, or give a folder of pictures with --gt"
         ) from error
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(
             f"{folder}: expected the journal of a test or an evaluation, got {error!r}; run it again"
         ) from error
@@ -165,14 +166,23 @@ def read_run(folder: Path) -> Run:
 
 def is_run(folder: Path) -> bool:
     """Return whether a folder is one of a run, finished or not."""
-    return (folder / RECORDS).is_file() or (folder / JOURNAL).is_dir()
+    return os.path.isfile(folder / RECORDS) or _has_journal(folder)
 
 
-def _finished(folder: Path) -> Run:
+def _has_journal(folder: Path) -> bool:
+    return Journal(folder / JOURNAL).head() is not None
+
+
+def _finished(folder: Path) -> list[Run]:
     records, torn = _read_lines(folder / RECORDS)
     head = _summary(folder / SUMMARY)
-    name = str(head.get("run") or (records[0].run if records else folder.name))
-    return Run(folder, name, records, head, True, torn)
+    names = dict.fromkeys(record.run for record in records)
+    if len(names) < 2:
+        return [Run(folder, str(head.get("run") or next(iter(names), folder.name)), records, head, True, torn)]
+    return [
+        Run(folder, name, [record for record in records if record.run == name], {}, True, torn if at == 0 else 0)
+        for at, name in enumerate(names)
+    ]
 
 
 def _summary(path: Path) -> Head:
@@ -186,11 +196,9 @@ def _summary(path: Path) -> Head:
 
 def _unfinished(folder: Path) -> Run:
     journal = Journal(folder / JOURNAL)
-    head = journal.head()
-    if head is None or "metrics" not in head:
-        raise RecordError(f"{folder}: expected records, got a journal without its beginning; run it again")
+    head = journal.head() or {}
     name = str(head.get("run", folder.name))
-    sets = {dataset: journal.entries(dataset) for dataset in head.get("datasets", [])}
+    sets = {str(dataset): journal.entries(dataset) for dataset in head["datasets"]}
     records = [record for dataset, entries in sets.items() for record in records_of(name, dataset, entries, head)]
     return Run(folder, name, records, head, False)
 
@@ -218,11 +226,33 @@ def _to_json(record: Record) -> dict[str, Any]:
 
 
 def _from_json(values: dict[str, Any]) -> Record:
-    scores = {
-        str(name): Score(float(score["value"]), Variant(score["metric"], score["form"], score["better"]))
-        for name, score in values["scores"].items()
-    }
-    return Record(**{**values, "scores": scores})
+    """Return the record of a line.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: if it is none.
+    """
+    scores = {}
+    for name, score in values["scores"].items():
+        variant = Variant(*(_text(score[key]) for key in ("metric", "form", "better")))
+        scores[name] = Score(float(score["value"]), variant)
+    numbers = {key: None if values.get(key) is None else float(values[key]) for key in ("loss", "change", "seconds")}
+    record = Record(**{**values, **numbers, "scores": scores})
+    for text in (record.run, record.dataset, record.image, record.stage, record.blur_kind):
+        _text(text)
+    for optional in (record.reference, record.fallback, record.picture, record.blurry, record.sharp):
+        _text(optional or "")
+    for mapping in (record.pixels, record.weights, record.versions):
+        for key, value in mapping.items():
+            _text(key), _text(value)
+    if not isinstance(record.step, (int, type(None))):
+        raise TypeError(f"expected a number of steps, got {record.step!r}")
+    return record
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, got {value!r}")
+    return value
 
 
 def _number(value: float | None) -> float | str | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from reblur_plugin import cli, evaluate
+from reblur_plugin.files import at_home
 
 
 def main() -> int:
@@ -32,6 +32,7 @@ def main() -> int:
         processes=arguments.processes,
         by_order=arguments.match == "order",
         overwrite=True,  # what it holds is this report's own
+        without=arguments.out,
     )
     pictures = Pictures(arguments.pictures, arguments.stages == "all")
     page, problems = writing.write(asked, arguments.out, arguments.title, arguments.crops, pictures)
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python -m reblur_plugin.report results/gopro_srn_n2_tta theirs/ --gt GOPRO/test -o report/",
     )
     evaluate.add_evaluation(parser)
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where the report goes")
+    parser.add_argument("-o", "--out", type=at_home, required=True, metavar="FOLDER", help="where the report goes")
     parser.add_argument("--title", default="Deblurring report", help="of the page")
     parser.add_argument("--crops", type=int, default=4, metavar="N", help="images on the contact sheet (default 4)")
     parser.add_argument(

@@ -40,10 +40,21 @@ def scores(study: Study) -> Table:
         ]
         rows.append([Cell(study.label(method)), _count(max((one.images for one in found), default=0)), *cells])
     notes = ["Means over images with 95 % bootstrap intervals; ↑ higher is better, ↓ lower is better."]
-    counts = {row[1].number for row in rows}
-    if len(counts) > 1:
+    if len({frozenset(study.records.get(one, {})) for one in study.results()}) > 1:
         notes.append("Methods have different images: compare them by the paired differences.")
+    notes += _infinite(study)
     return Table("scores", "Scores", ["method", "images", *map(_heading, study.variants)], rows, 1, notes)
+
+
+def _infinite(study: Study) -> list[str]:
+    notes = []
+    for method in study.results():
+        for variant in study.variants:
+            count = sum(map(math.isinf, study.values.get((method, variant), {}).values()))
+            if count:
+                which = f"{variant.metric} of {study.label(method)} is infinite for {count} images"
+                notes.append(f"{which} (equal to the sharp one), which its mean leaves out.")
+    return notes
 
 
 def differences(study: Study) -> Table:
@@ -95,9 +106,13 @@ def paper_table(study: Study, number: str) -> Table | None:
         for metric in metrics:
             cells += _beside(row.values[metric], found.get(metric), study.metric(metric))
         rows.append(cells)
-    notes = [f"† {note}: {', '.join(row.label for row in wanted if row.note == note)}." for note in _notes(wanted)]
+    notes = [f"† {note}: {_rows_of(wanted, note)}." for note in _notes(wanted)]
     notes += _what_ours_are(study, wanted)
     return Table(f"table_{number}", f"Table {number}: {published.TABLES[number]}", header, rows, 2, notes)
+
+
+def _rows_of(rows: Sequence[published.Row], note: str) -> str:
+    return "; ".join(f"{row.group}: {row.label}" for row in rows if row.note == note)
 
 
 def _notes(rows: Sequence[published.Row]) -> list[str]:
@@ -141,7 +156,7 @@ def _what_ours_are(study: Study, rows: Sequence[published.Row]) -> list[str]:
         lines.append(f"{run.name}: {count} images{f' of kind {kinds}' if kinds else ''}; the paper's are {paper}.")
     for metric, form in PAPER.items():
         variant = study.metric(metric)
-        if variant and variant.form != form:
+        if variant and variant.form != form and metric in rows[0].values:
             lines.append(f"Ours is {variant.label}; the paper's is taken to be {form}.")
     return lines
 
@@ -157,7 +172,7 @@ def inverse_relation(study: Study) -> Table | None:
         found = [_psnr_of(study, method.run, stage) for stage in (DEBLURRED, REBLURRED, UNCHANGED)]
         gain = found[1] - found[2]
         rows.append([Cell(method.run), *(Cell(_number(value, 2), value) for value in (*found, gain))])
-    rows.sort(key=lambda row: row[1].number or 0.0)
+    rows.sort(key=lambda row: (math.isnan(row[1].number or 0.0), row[1].number))
     header = ["run", "PSNR(L, S)", "PSNR(M_R(L), B)", "PSNR(L, B)", "gain of M_R"]
     notes = ["PSNR(L, B) is what an M_R scores that changes nothing: this part of the relation is trivial."]
     notes += ["The gain of M_R is the blur that it brings back: PSNR(M_R(L), B) - PSNR(L, B)."]

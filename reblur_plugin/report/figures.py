@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from reblur_plugin.evaluation.scores import ADAPTED, BLURRY, DEBLURRED, REBLURRED, UNCHANGED
 from reblur_plugin.evaluation.variants import Variant
-from reblur_plugin.files import whole_file
+from reblur_plugin.files import for_people, whole_file
 from reblur_plugin.report import published
 from reblur_plugin.report.statistics import estimate
 from reblur_plugin.report.study import Method, Study
@@ -64,10 +65,17 @@ _GAIN = (
 )
 
 
+def shown(name: str) -> str:
+    """Return a name as figures can show it: bytes that are no UTF-8 are written out, legends leave out a leading _."""
+    text = " ".join(for_people(name).decode("utf-8").split())
+    return f" {text}" if text.startswith("_") else text
+
+
 @contextmanager
 def style() -> Iterator[None]:
-    """Set how figures look within the block."""
-    with matplotlib.rc_context(_STYLE):
+    """Set how figures look within the block; letters that the font lacks are boxes, without a warning for each."""
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         yield
 
 
@@ -97,23 +105,18 @@ def tradeoff(study: Study) -> Figure | None:
     figure = Figure(figsize=(COLUMN * len(panels), COLUMN * 0.85), layout="constrained")
     for axes, variant in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for number, (run, methods) in enumerate(curves.items()):
-            names = study.common(methods, psnr)
-            x, y = (
-                [
-                    estimate(study.on(one, metric, names)).mean if study.values.get((one, metric)) else math.nan
-                    for one in methods
-                ]
-                for metric in (psnr, variant)
-            )
+            both = set(study.common(methods, psnr)) & set(study.common(methods, variant))
+            names = [name for name in study.images if name in both]
+            x, y = ([estimate(study.on(one, metric, names)).mean for one in methods] for metric in (psnr, variant))
             colour, mark = COLOURS[number % len(COLOURS)], _MARKS[number % len(_MARKS)]
-            axes.plot(x, y, f"-{mark}", color=colour, markersize=3.5, linewidth=1, label=run)
+            axes.plot(x, y, f"-{mark}", color=colour, markersize=3.5, linewidth=1, label=shown(run))
             axes.plot(x[:1], y[:1], mark, color=colour, markerfacecolor="white", markersize=4.5)
             if len(methods) > 1:
                 axes.annotate(
                     f"{methods[-1].step or ''}", (x[-1], y[-1]), xytext=(3, 3), textcoords="offset points", fontsize=7
                 )
         axes.set_xlabel("PSNR (dB)")
-        axes.set_ylabel(variant.label)
+        axes.set_ylabel(shown(variant.label))
         if variant.better == "lower":
             axes.invert_yaxis()
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=max(1, min(3, len(curves))))
@@ -163,7 +166,7 @@ def gain(study: Study) -> Figure | None:
             changes = sorted(
                 b - a for a, b in zip(study.on(before, variant, names), study.on(after, variant, names), strict=True)
             )
-            _dots(axes, changes, variant, COLOURS[number % len(COLOURS)], run)
+            _dots(axes, changes, variant, COLOURS[number % len(COLOURS)], shown(run))
         axes.axhline(0, color="black", linewidth=0.6)
         axes.set_xlabel("images, sorted")
         axes.set_xticks([])

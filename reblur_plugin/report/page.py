@@ -33,7 +33,8 @@ from reblur_plugin.report.figures import style
 from reblur_plugin.report.study import Method, Study
 from reblur_plugin.report.tables import Cell, Table
 
-PICTURES = "pictures"
+PICTURES, SHARP = "pictures", "sharp"
+_MOST = 50  # sentences
 _OURS = re.compile(r"[0-9a-f]{20}\.(jpg|png|webp)")  # names of pictures that this module writes
 _QUALITY = {
     "jpg": [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
@@ -96,11 +97,9 @@ def write_page(
         js=Markup(_resource("page.js")),
         data=Markup(json.dumps(data, allow_nan=False).replace("<", "\\u003c")),
         tables=tables,
-        figures=[
-            {"name": name, "caption": caption, "source": _source(name, one)} for name, (caption, one) in figures.items()
-        ],
+        figures=[_figure(name, caption, one) for name, (caption, one) in figures.items()],
         has_images=bool(data["images"]),
-        problems=list(dict.fromkeys(study.problems)),
+        problems=few(study.problems),
         sources=sources(study),
         variants=[variant.label for variant in study.variants],
     )
@@ -108,6 +107,12 @@ def write_page(
     with whole_file(page, "free or change the disk, then make the report again") as file:
         file.write(for_people(text))
     return page
+
+
+def few(problems: Sequence[str]) -> list[str]:
+    """Return each sentence once, and of very many the first ones and their number."""
+    found = list(dict.fromkeys(problems))
+    return found if len(found) <= _MOST else [*found[:_MOST], f"and {len(found) - _MOST} more"]
 
 
 def _resource(name: str) -> str:
@@ -118,6 +123,12 @@ def _summary(study: Study) -> str:
     runs = len({one.run for one in study.methods if one.run})
     parts = (runs, "run"), (len(study.images), "image"), (len(study.variants), "metric")
     return ", ".join(f"{count} {word}{'s' * (count != 1)}" for count, word in parts)
+
+
+def _figure(name: str, caption: str, figure: Figure) -> dict[str, Any]:
+    """Return what the template shows of a figure; its size keeps what is below in its place while it is loaded."""
+    width, height = (round(extent * 100) for extent in figure.get_size_inches())
+    return {"name": name, "caption": caption, "source": _source(name, figure), "width": width, "height": height}
 
 
 def _source(name: str, figure: Figure) -> str:
@@ -192,16 +203,18 @@ def _pictures(study: Study, out: Path, wanted: Pictures) -> dict[str, dict[str, 
             if name in study.pictures.get(method, {}):
                 found[study.label(method)] = study.pictures[method][name]
         if name in study.sharp:
-            found["sharp"] = study.sharp[name]
+            found[SHARP] = study.sharp[name]
         files[name] = found
-    todo = [(name, label, path) for name, found in files.items() for label, path in found.items()]
-    shown: dict[str, dict[str, _Shown]] = {}
+    paths = list(dict.fromkeys(path.resolve() for found in files.values() for path in found.values()))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        done = threads.map(lambda one: _shown(one[2], out / PICTURES, wanted.suffix), todo)
-        for (name, label, path), result in zip(tqdm(todo, "pictures", leave=False, disable=None), done, strict=True):
-            first = next(iter(shown.get(name, {}).values()), None)
+        results = threads.map(lambda path: _shown(path, out / PICTURES, wanted.suffix), paths)
+        written = dict(zip(paths, tqdm(results, "pictures", len(paths), leave=False, disable=None), strict=True))
+    shown: dict[str, dict[str, _Shown]] = {}
+    for name, found in files.items():
+        for label, path in found.items():
+            first, result = next(iter(shown.get(name, {}).values()), None), written[path.resolve()]
             if isinstance(result, ReblurError):
-                study.problems.append(f"{result}; left out of the page")
+                study.problems.append(f"{result}; left out of the pictures")
             elif first and (first.width, first.height) != (result.width, result.height):
                 size = f"{result.width}x{result.height}"
                 study.problems.append(f"{path}: expected {first.width}x{first.height} as {name}'s others, got {size}")
@@ -225,7 +238,14 @@ def _shown(path: Path, folder: Path, suffix: str) -> _Shown | ReblurError:
         return ImageError(f"{path}: expected a picture, but it can't be read ({error.strerror})")
     except ReblurError as error:
         return error
-    _, encoded = cv2.imencode(f".{suffix}", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), _QUALITY[suffix])
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    try:
+        done, encoded = cv2.imencode(f".{suffix}", bgr, _QUALITY[suffix])
+    except cv2.error:
+        done = False
+    if not done:
+        size = f"{picture.shape[1]}x{picture.shape[0]}"
+        return ImageError(f"{path}: {size} pixels are more than .{suffix} can hold; give --pictures png")
     with whole_file(target) as file:
         file.write(encoded.tobytes())
     return _Shown(target.name, picture.shape[1], picture.shape[0])
@@ -237,6 +257,10 @@ def _delete_others(folder: Path, kept: set[str]) -> None:
             path.unlink(missing_ok=True)
 
 
+def _listed(found: Any) -> str:
+    return ", ".join(f"{name} {value}" for name, value in found.items()) if isinstance(found, dict) else ""
+
+
 def sources(study: Study) -> Table:
     """Return what each run's scores depend on."""
     rows = []
@@ -244,11 +268,11 @@ def sources(study: Study) -> Table:
         head = run.head
         kinds = sorted({record.blur_kind for record in run.records if record.blur_kind})
         facts = {
-            "data": ", ".join(f"{name} {value}" for name, value in (head.get("data") or {}).items()),
+            "data": _listed(head.get("data")),
             "kind of blur": ", ".join(kinds),
-            "weights": ", ".join(f"{name} {value}" for name, value in (head.get("checkpoints") or {}).items()),
+            "weights": _listed(head.get("checkpoints")),
             "device": str(head.get("device", "")),
-            "versions": ", ".join(f"{name} {value}" for name, value in (head.get("versions") or {}).items()),
+            "versions": _listed(head.get("versions")),
             "names": str(head.get("matched", "")),
         }
         rows.append([Cell(run.name), Cell(str(head.get("program", ""))), *map(Cell, facts.values())])

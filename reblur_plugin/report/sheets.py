@@ -16,11 +16,12 @@ from tqdm import tqdm
 
 from reblur_plugin.core.kernel import KernelError, residual_kernel
 from reblur_plugin.data.images import to_float, to_tensor
+from reblur_plugin.data.pairs import size
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.evaluation.file_scores import picture_in
 from reblur_plugin.evaluation.pictures import Picture, with_kernel
 from reblur_plugin.evaluation.scores import BLURRY
-from reblur_plugin.report.figures import COLUMN, style
+from reblur_plugin.report.figures import COLUMN, shown, style
 from reblur_plugin.report.study import Method, Study
 
 _CROP = 5  # the crop shows 1/5 of the width
@@ -53,16 +54,16 @@ def choose_methods(study: Study) -> list[Method]:
 def choose_images(study: Study, count: int) -> list[str]:
     """Return the images on which methods differ most, by the spread of LPIPS (else of PSNR, else any) among results."""
     methods = [one for one in choose_methods(study) if one.stage != BLURRY]
-    shown = [name for name in study.images if all(name in study.pictures.get(one, {}) for one in methods)]
+    complete = [name for name in study.images if all(name in study.pictures.get(one, {}) for one in methods)]
     variant = study.metric("LPIPS") or study.metric("PSNR") or (study.variants[0] if study.variants else None)
     if variant is None or len(methods) < 2:
-        return shown[:count]
+        return complete[:count]
 
     def spread(name: str) -> float:
         values = [study.values.get((one, variant), {}).get(name, np.nan) for one in methods]
         return float(np.ptp(values)) if np.isfinite(values).all() else -1.0
 
-    return sorted(shown, key=spread, reverse=True)[:count]
+    return sorted(complete, key=spread, reverse=True)[:count]
 
 
 def pictures_of(study: Study, name: str, methods: Sequence[Method]) -> dict[str, Picture]:
@@ -76,10 +77,11 @@ def pictures_of(study: Study, name: str, methods: Sequence[Method]) -> dict[str,
         try:
             picture = picture_in(path)
         except ReblurError as error:
-            study.problems.append(f"{error}; left out of the sheets")
+            study.problems.append(f"{error}; left out of the pictures")
             continue
         if found and picture.shape != next(iter(found.values())).shape:
-            study.problems.append(f"{path}: has another size than the other pictures of {name}; left out of the sheets")
+            here, first = size(picture), size(next(iter(found.values())))
+            study.problems.append(f"{path}: expected {first} as {name}'s others, got {here}")
             continue
         found[label] = picture
     return found
@@ -91,11 +93,11 @@ def where_they_differ(pictures: Sequence[Picture]) -> Window:
     crop_width = max(width // _CROP, min(width, 64))
     crop_height = min(height, max(round(crop_width / _ASPECT), 1))
     grey = [cv2.cvtColor(one, cv2.COLOR_RGB2GRAY) for one in pictures]
-    size = max(width // _SMALL, 1), max(height // _SMALL, 1)
-    spread = np.std([cv2.resize(one, size, interpolation=cv2.INTER_AREA).astype(np.float32) for one in grey], axis=0)
-    box = min(max(crop_width // _SMALL, 1), size[0]), min(max(crop_height // _SMALL, 1), size[1])
+    small = max(width // _SMALL, 1), max(height // _SMALL, 1)
+    spread = np.std([cv2.resize(one, small, interpolation=cv2.INTER_AREA).astype(np.float32) for one in grey], axis=0)
+    box = min(max(crop_width // _SMALL, 1), small[0]), min(max(crop_height // _SMALL, 1), small[1])
     energy = cv2.boxFilter(spread, -1, box, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
-    energy = energy[: size[1] - box[1] + 1, : size[0] - box[0] + 1]
+    energy = energy[: small[1] - box[1] + 1, : small[0] - box[0] + 1]
     top, left = (int(place) * _SMALL for place in np.unravel_index(int(energy.argmax()), energy.shape))
     return Window(min(top, height - crop_height), min(left, width - crop_width), crop_height, crop_width)
 
@@ -131,7 +133,7 @@ def _grid(rows: Sequence[tuple[str, Mapping[str, Picture], Window]], labels: Seq
             for axes, label in zip(line[1:], labels, strict=True):
                 _show(axes, window.of(found[label]) if label in found else None, "")
         for axes, label in zip(grid[0][1:], labels, strict=True):
-            axes.set_title(_wrapped(label), fontsize=6)
+            axes.set_title(_wrapped(shown(label)), fontsize=6)
     return figure
 
 
@@ -146,21 +148,21 @@ def kernel_sheet(study: Study, count: int) -> Figure | None:
         if name in study.sharp:
             found = pictures_of(study, name, methods)
             sharp = found.get("sharp")
-            shown = {} if sharp is None else _with_kernels(found, sharp)
-            if shown:
-                rows.append((name, shown))
+            insets = {} if sharp is None else _with_kernels(found, sharp)
+            if insets:
+                rows.append((name, insets))
     if not rows:
         return None
-    labels = list(dict.fromkeys(label for _, shown in rows for label in shown))
+    labels = list(dict.fromkeys(label for _, insets in rows for label in insets))
     unit = 2 * COLUMN / len(labels)
     with style():
         figure = Figure(figsize=(2 * COLUMN, unit * len(rows) + 0.3), layout=_tight())
         grid = figure.subplots(len(rows), len(labels), squeeze=False)
-        for line, (name, shown) in zip(grid, rows, strict=True):
+        for line, (name, insets) in zip(grid, rows, strict=True):
             for axes, label in zip(line, labels, strict=True):
-                _show(axes, shown.get(label), name if label == labels[0] else "")
+                _show(axes, insets.get(label), name if label == labels[0] else "")
         for axes, label in zip(grid[0], labels, strict=True):
-            axes.set_title(_wrapped(label), fontsize=6)
+            axes.set_title(_wrapped(shown(label)), fontsize=6)
     return figure
 
 
@@ -169,15 +171,15 @@ def _tight() -> ConstrainedLayoutEngine:
 
 
 def _with_kernels(found: Mapping[str, Picture], sharp: Picture) -> dict[str, Picture]:
-    shown = {}
+    insets = {}
     for label, picture in found.items():
         before, after = (to_tensor(to_float(one))[None] for one in (sharp, picture))
         try:
             kernel = residual_kernel(before, after, _KERNEL)
         except KernelError:  # too small, or flat at its centre
             continue
-        shown[label] = with_kernel(_centre(picture), kernel.numpy())
-    return shown
+        insets[label] = with_kernel(_centre(picture), kernel.numpy())
+    return insets
 
 
 def _centre(picture: Picture) -> Picture:
@@ -195,7 +197,7 @@ def _show(axes: Any, picture: NDArray[np.uint8] | None, title: str) -> None:
     if picture is not None:
         axes.imshow(picture, interpolation="nearest")
     if title:
-        axes.set_ylabel(title, fontsize=5)
+        axes.set_ylabel(shown(title), fontsize=5)
 
 
 def _wrapped(label: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reblur_plugin.data.listing import in_order
@@ -106,7 +106,7 @@ class Study:
 def study_of(runs: Sequence[Run]) -> Study:
     """Return runs side by side; what can't be compared is left out and named in `problems`.
 
-    An image is the same in two runs if its name and its sharp pixels are.
+    An image is the same in two runs if its name is, and its sharp and blurry pixels as far as both runs know them.
     """
     study = Study(list(runs))
     pixels: dict[str, tuple[dict[str, str], str]] = {}
@@ -117,7 +117,7 @@ def study_of(runs: Sequence[Run]) -> Study:
         if not run.finished:
             study.problems.append(f"{run.folder}: unfinished; the images that it had finished are shown")
         if run.torn:
-            study.problems.append(f"{run.folder}: {run.torn} damaged lines of records; left out")
+            study.problems.append(f"{run.folder}: damaged lines of records: {run.torn}; left out")
         _add_run(study, run, pixels, found_variants)
     names = {one for values in study.values.values() for one in values}
     names |= {one for pictures in study.pictures.values() for one in pictures}
@@ -137,11 +137,12 @@ def _add_run(
     study: Study, run: Run, pixels: dict[str, tuple[dict[str, str], str]], found_variants: list[Variant]
 ) -> None:
     other: dict[str, list[str]] = defaultdict(list)
-    for record in run.records:
+    for record in _told_apart(run.records):
         known, first = pixels.setdefault(record.image, ({}, run.name))
-        if kinds := [kind for kind, value in record.pixels.items() if known.setdefault(kind, value) != value]:
+        if kinds := [kind for kind, value in record.pixels.items() if known.get(kind, value) != value]:
             other[f"{' and '.join(kinds)} images of {run.name} and {first}"].append(record.image)
             continue
+        known.update(record.pixels)
         method = Method("" if record.stage == BLURRY else run.name, record.stage, record.step)
         method = next((one for one in study.methods if (one.run, one.stage) == (method.run, method.stage)), method)
         if method not in study.methods:
@@ -150,6 +151,17 @@ def _add_run(
     for which, names in other.items():
         shown = ", ".join(list(dict.fromkeys(names))[:_SHOWN])
         study.problems.append(f"{which} differ under one name ({shown}): other data; those of {run.name} are left out")
+
+
+def _told_apart(records: Sequence[Record]) -> list[Record]:
+    """Return records in which images of several data sets of one run that share a name carry their set's name."""
+    sets: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        sets[record.image].add(record.dataset)
+    return [
+        replace(record, image=f"{record.dataset}/{record.image}") if len(sets[record.image]) > 1 else record
+        for record in records
+    ]
 
 
 def _add_record(study: Study, run: Run, method: Method, record: Record, found_variants: list[Variant]) -> None:
@@ -167,7 +179,10 @@ def _add_record(study: Study, run: Run, method: Method, record: Record, found_va
 
 def _note_other_images(study: Study) -> None:
     """Say where runs have no image, or not all, in common."""
-    sets = {run.name: {record.image for record in run.records} for run in study.runs if run.records}
+    sets: dict[str, set[str]] = {}
+    for method, found in study.records.items():
+        for name, record in found.items():
+            sets.setdefault(method.run or record.run, set()).add(name)
     first = next(iter(sets), None)
     for name, images in sets.items():
         if first is None or name == first:
@@ -176,4 +191,5 @@ def _note_other_images(study: Study) -> None:
         if not shared:
             study.problems.append(f"{name} and {first} have no image in common: other data, not compared")
         elif shared < max(len(images), len(sets[first])):
-            study.problems.append(f"{name} and {first} have {shared} images in common; differences are over these")
+            count = f"{shared} image{'s' * (shared > 1)}"
+            study.problems.append(f"{name} and {first} have {count} in common; differences are over these")

@@ -6,6 +6,7 @@ import csv
 import io
 from dataclasses import dataclass, field
 
+_PAGE = 40  # rows, beyond which a table goes over pages
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -78,36 +79,46 @@ class Table:
         return text.getvalue()
 
     def latex(self) -> str:
-        """Return a table environment that needs the package booktabs; best values are bold."""
+        """Return a table that needs the packages booktabs and longtable; best values are bold."""
         columns = "l" * self.labels + "r" * (len(self.header) - self.labels)
-        header = " & ".join(_escaped(name) for name in self.header)
-        rows = [" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in self.rows]
-        lines = [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_escaped(self.title)}}}",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            header + r" \\",
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}",
-            *(rf"\par\footnotesize {_escaped(note)}" for note in self.notes),
-            r"\end{table}",
-        ]
-        return "\n".join([*lines, ""])
+        header = _latex_line([_escaped(name) for name in self.header])
+        rows = [_latex_line([_latex_cell(cell) for cell in row]) for row in self.rows]
+        caption = rf"\caption{{{_escaped(self.title)}}}"
+        body = [r"\toprule", header, r"\midrule", *rows, r"\bottomrule"]
+        notes = [rf"\par\footnotesize {_escaped(note)}" for note in self.notes]
+        if len(self.rows) > _PAGE:
+            lines = [rf"\begin{{longtable}}{{{columns}}}", caption + r"\\", *body, r"\end{longtable}"]
+            return "\n".join([*lines, *(f"{{{note}}}" for note in notes), ""])
+        lines = [r"\begin{table}", r"\centering", caption, rf"\begin{{tabular}}{{{columns}}}", *body]
+        return "\n".join([*lines, r"\end{tabular}", *notes, r"\end{table}", ""])
 
 
 def latex_document(tables: list[Table]) -> str:
     """Return a document of all tables, which compiles as it is."""
     head = [r"\documentclass{article}", r"\usepackage[T1]{fontenc}", r"\usepackage[utf8]{inputenc}"]
-    head += [r"\usepackage{booktabs}", r"\usepackage[landscape,margin=1cm]{geometry}", r"\begin{document}", ""]
+    head += [
+        r"\usepackage{booktabs,longtable}",
+        r"\usepackage[landscape,margin=1cm]{geometry}",
+        r"\begin{document}",
+        "",
+    ]
     return "\n".join([*head, *(table.latex() for table in tables), r"\end{document}", ""])
 
 
 def _bold(cell: Cell, mark: str) -> str:
-    return f"{mark}{cell.text}{mark}" if cell.best and cell.text else cell.text
+    text = _in_line(cell.text)
+    return f"{mark}{text}{mark}" if cell.best and text else text
+
+
+def _in_line(text: str) -> str:
+    """Return text without line ends and other letters that control something."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _latex_line(cells: list[str]) -> str:
+    """Return a row; one that begins as an option of the row before it would gets an empty group first."""
+    line = " & ".join(cells)
+    return ("{}" if line.startswith(("[", "*")) else "") + line + r" \\"
 
 
 def _latex_cell(cell: Cell) -> str:
@@ -117,5 +128,5 @@ def _latex_cell(cell: Cell) -> str:
 
 def _escaped(text: str) -> str:
     """Return text for LaTeX; what its 8-bit fonts lack is replaced."""
-    found = "".join(_LATEX.get(letter, letter) for letter in text)
+    found = "".join(_LATEX.get(letter, letter) for letter in _in_line(text))
     return found.encode("latin-1", "replace").decode("latin-1")

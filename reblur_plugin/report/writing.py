@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.evaluation.commands import Asked
 from reblur_plugin.files import for_people, whole_file
-from reblur_plugin.report import contents, figures, sheets
+from reblur_plugin.report import contents, figures, published, sheets
 from reblur_plugin.report.loading import load
-from reblur_plugin.report.page import Pictures, write_page
+from reblur_plugin.report.page import Pictures, few, write_page
 from reblur_plugin.report.study import Study, study_of
 from reblur_plugin.report.tables import Table, latex_document
 
@@ -35,13 +35,26 @@ def write(asked: Asked, out: Path, title: str, crops: int, wanted: Pictures) -> 
     study = study_of(loaded.runs)
     study.problems = loaded.problems + study.problems
     tables = contents.all_tables(study)
-    _write_tables(tables, out / "tables")
     found = figures.all_figures(study)
     _add_sheets(study, found, crops)
+    _delete_others(out, {table.name for table in tables}, set(found))
+    _write_tables(tables, out / "tables")
     for name, (_, figure) in found.items():
         figures.save(figure, out / "figures" / name)
     page = write_page(study, tables, found, out, title, wanted)
-    return page, list(dict.fromkeys(study.problems))
+    return page, few(study.problems)
+
+
+def _delete_others(out: Path, tables: set[str], found: set[str]) -> None:
+    """Delete tables and figures that an earlier report has written here and this one doesn't."""
+    known = {"scores", "differences", "inverse_relation", "images", *(f"table_{name}" for name in published.TABLES)}
+    for folder, names, suffixes in (
+        ("tables", known - tables, ("md", "csv", "tex")),
+        ("figures", {"tradeoff", "inverse_relation", "gain", "crops", "kernels"} - found, ("pdf", "png")),
+    ):
+        for name in names:
+            for suffix in suffixes:
+                (out / folder / f"{name}.{suffix}").unlink(missing_ok=True)
 
 
 def _write_tables(tables: list[Table], folder: Path) -> None:

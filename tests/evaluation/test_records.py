@@ -78,7 +78,7 @@ class TestRecords:
 
     def test_what_is_written_is_read(self, tmp_path: Path) -> None:
         written(tmp_path, entry("a/1"), entry("a/2", 1 / 3))
-        run = records.read_run(tmp_path)
+        run = records.read_runs(tmp_path)[0]
         assert run.records == records.records_of("mine", "set", [entry("a/1"), entry("a/2", 1 / 3)], HEAD)
         assert (run.name, run.finished, run.torn) == ("mine", True, 0)
 
@@ -86,7 +86,7 @@ class TestRecords:
         text = written(tmp_path, entry("a/1", math.inf), entry("a/2", math.nan)).read_text()
         assert "Infinity" not in text  # what Python alone would read
         assert "NaN" not in text
-        values = [one.scores["p"].value for one in records.read_run(tmp_path).records if one.stage == "deblurred"]
+        values = [one.scores["p"].value for one in records.read_runs(tmp_path)[0].records if one.stage == "deblurred"]
         assert values[0] == math.inf
         assert math.isnan(values[1])
 
@@ -104,17 +104,17 @@ class TestReading:
         last = whole.rindex(b"\n", 0, -1) + 1
         for end in range(last + 1, len(whole) - 1, 7):
             path.write_bytes(whole[:end])
-            run = records.read_run(tmp_path)
+            run = records.read_runs(tmp_path)[0]
             assert (len(run.records), run.torn) == (5, 1)
         path.write_bytes(whole[:last])
-        assert records.read_run(tmp_path).torn == 0
+        assert records.read_runs(tmp_path)[0].torn == 0
 
     def test_of_equal_records_the_last_counts(self, tmp_path: Path) -> None:
         path = written(tmp_path, entry("a/1", 30.0))
         first = path.read_bytes()
         written(tmp_path, entry("a/1", 35.0))
         path.write_bytes(first + path.read_bytes())
-        assert [one.scores["p"].value for one in records.read_run(tmp_path).records] == [35.0, 36.0, 40.0]
+        assert [one.scores["p"].value for one in records.read_runs(tmp_path)[0].records] == [35.0, 36.0, 40.0]
 
     def test_an_unfinished_run_has_the_images_that_it_finished(self, tmp_path: Path) -> None:
         journal = Journal(tmp_path / "journal")
@@ -122,18 +122,18 @@ class TestReading:
         journal.add("set", entry("a/1"))
         with (tmp_path / "journal" / "0.jsonl").open("ab") as file:
             file.write(b'{"dataset": "set", "ind')
-        run = records.read_run(tmp_path)
+        run = records.read_runs(tmp_path)[0]
         assert run.records == records.records_of("mine", "set", [entry("a/1")], HEAD)
         assert (run.name, run.finished) == ("mine", False)
 
     def test_a_folder_without_records_is_one_sentence(self, tmp_path: Path) -> None:
         with pytest.raises(RecordError, match=r"expected records\.jsonl and summary\.json of a test or an evaluation"):
-            records.read_run(tmp_path)
+            records.read_runs(tmp_path)[0]
 
     def test_lines_of_others_are_counted_as_damaged(self, tmp_path: Path) -> None:
         path = written(tmp_path, entry())
         path.write_bytes(path.read_bytes() + b'{"image": 3}\n[]\nnull\n\n{"scores": {"p": {}}}\n')
-        run = records.read_run(tmp_path)
+        run = records.read_runs(tmp_path)[0]
         assert (len(run.records), run.torn) == (3, 4)
 
     @pytest.mark.parametrize("content", ['{"run": ', "[]", None])
@@ -144,5 +144,5 @@ class TestReading:
         (tmp_path / "summary.json").unlink()
         if content is not None:
             (tmp_path / "summary.json").write_text(content)
-        run = records.read_run(tmp_path)
+        run = records.read_runs(tmp_path)[0]
         assert (run.name, len(run.records), run.head) == ("mine", 3, {})

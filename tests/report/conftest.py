@@ -34,11 +34,19 @@ def _registered() -> None:
 def make_run() -> MakeRun:
     """Return what writes a run of synthetic pictures: each stage is a less blurred one."""
 
-    def make(folder: Path, name: str, images: int = 3, height: int = 72, width: int = 128, shift: float = 0.0) -> Path:
+    def make(
+        folder: Path,
+        name: str,
+        images: int = 3,
+        height: int = 72,
+        width: int = 128,
+        shift: float = 0.0,
+        sequence: str = "SEQ",
+    ) -> Path:
         entries = []
         data = folder.parent / "data"
         for number in range(images):
-            image = f"SEQ_{number % 2}/{number:06d}"
+            image = f"{sequence}_{number % 2}/{number:06d}"
             sharp = _picture(number, height, width)
             files = {"sharp": data / f"{number}_sharp.png", "blurry": data / f"{number}_blurry.png"}
             for kind, blur in (("sharp", 1), ("blurry", 9)):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from reblur_plugin.evaluation.records import read_run
+from reblur_plugin.evaluation.records import read_runs
 from reblur_plugin.evaluation.scores import DEBLURRED, REBLURRED, UNCHANGED
 from reblur_plugin.report import figures, sheets
 from reblur_plugin.report.study import Study, study_of
@@ -18,7 +18,7 @@ from reblur_plugin.report.study import Study, study_of
 @pytest.fixture
 def study(make_run: Any, tmp_path: Path) -> Study:
     runs = make_run(tmp_path / "a", "first"), make_run(tmp_path / "b", "second", shift=1.0)
-    return study_of([read_run(run) for run in runs])
+    return study_of([read_runs(run)[0] for run in runs])
 
 
 def curves(axes: Any) -> dict[str, tuple[list[float], list[float]]]:
@@ -121,7 +121,7 @@ class TestCrops:
 
 def test_the_kernel_of_the_sharp_picture_is_a_point_and_of_the_others_their_blur(make_run: Any, tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", "first", images=1, height=160, width=200)
-    study = study_of([read_run(run)])
+    study = study_of(read_runs(run))
     found = sheets.pictures_of(study, study.images[0], sheets.choose_methods(study))
     shown = sheets._with_kernels(found, found["sharp"])
     insets = {label: picture[-40:, -40:, 0] for label, picture in shown.items()}  # a quarter of 160

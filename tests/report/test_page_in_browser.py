@@ -55,6 +55,7 @@ def card(page: Any, number: int = 0) -> Any:
     found = page.locator(".card").nth(number)
     found.scroll_into_view_if_needed()
     found.locator(".layer img").first.wait_for(state="attached")
+    found.locator(".pane").first.evaluate("pane => pane.scrollIntoView({ block: 'center' })")
     return found
 
 
@@ -218,11 +219,13 @@ class TestScores:
         assert titles[0] == "LPIPS, first: 0.3000, 0.2900, 0.2800"
 
 
-def test_names_of_strangers_are_never_markup(page: Any) -> None:
-    assert page.locator("h1").inner_text() == ODD
-    card(page)
-    assert page.evaluate("window.harmed") is None
-    assert page.locator("img[src=x]").count() == 0
+def test_names_of_strangers_are_never_markup(browser: Any, make_run: Any, tmp_path: Path) -> None:
+    path = report(tmp_path / "report", make_run(tmp_path / "run", ODD, images=1, sequence=ODD), title=ODD)
+    for page in opened(browser, path, {"width": 1000, "height": 900}):
+        assert page.locator("h1").inner_text() == ODD
+        assert card(page).locator("h3").inner_text() == f"{ODD}_0/000000"
+        assert page.evaluate("window.harmed") is None
+        assert page.locator("img[src=x]").count() == 0
 
 
 class TestManyImages:

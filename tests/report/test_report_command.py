@@ -137,7 +137,7 @@ class TestBrokenInputs:
         assert "0_adapted.png: expected an image, got a damaged or unknown file; unzip or download it again" in problems
         assert "1_adapted.png: expected a picture, but it can't be read (No such file or directory)" in problems
         assert "2_adapted.png: expected 128x72 as SEQ_0/000002's others, got 10x10" in problems
-        assert f"{run}: 1 damaged lines of records; left out" in problems
+        assert f"{run}: damaged lines of records: 1; left out" in problems
         assert f"{tmp_path / 'empty'}: expected images" in problems
         assert f"{tmp_path / 'none'}: no such folder; expected images" in problems
         shown = {one["name"]: [two["label"] for two in one["pictures"]] for one in data(tmp_path / "out")["images"]}
@@ -149,11 +149,11 @@ class TestBrokenInputs:
         first, second = make_run(tmp_path / "a", "first"), make_run(tmp_path / "b", "second")
         text = (second / "records.jsonl").read_text(encoding="utf-8")
         (second / "records.jsonl").write_text(text.replace('"sharp": "s0"', '"sharp": "other"'), encoding="utf-8")
-        (problem,) = report(tmp_path / "out", first, second)
-        assert problem == (
+        assert report(tmp_path / "out", first, second) == [
             "sharp images of second and first differ under one name (SEQ_0/000000): other data; those of second are "
-            "left out"
-        )
+            "left out",
+            "second and first have 2 images in common; differences are over these",
+        ]
         image = data(tmp_path / "out")["images"][0]
         assert [scores is not None for scores in image["scores"]] == [True] * 4 + [False] * 3
 

@@ -32,6 +32,8 @@ from reblur_plugin.errors import ReblurError
 from reblur_plugin.evaluate import chosen_metrics
 from reblur_plugin.evaluation import commands, records
 from reblur_plugin.evaluation.commands import Asked, Found
+from reblur_plugin.evaluation.journal import Journal
+from reblur_plugin.files import FileError, locked
 from reblur_plugin.metrics import lpips_metric
 
 reblur_plugin.register()
@@ -304,7 +306,65 @@ class TestAgain:
         assert not journal.parent.exists()
 
 
+class TestWhatIsThere:
+    def test_the_journal_of_a_killed_test_is_left_alone(self, pairs: Path) -> None:
+        journal = Journal(pairs / "out" / "mine" / "journal")
+        journal.start({"program": "test", "options": "theirs"})
+        assert evaluating(pairs, "mine").failures == [
+            f"{pairs / 'out' / 'mine'}: holds scores of other files or metrics; give another -o, or --overwrite"
+        ]
+        assert journal.head() == {"program": "test", "options": "theirs"}
+
+    def test_a_journal_without_its_beginning_is_nothing(self, pairs: Path) -> None:
+        (pairs / "out" / "mine" / "journal").mkdir(parents=True)
+        assert evaluating(pairs, "mine").scored == 3
+        assert not (pairs / "out" / "mine" / "journal").exists()
+
+    def test_other_partners_of_the_same_files_are_others(self, pairs: Path) -> None:
+        for number, name in enumerate(("c_1", "b_2", "a_3"), 1):
+            write(pairs / "odd" / f"{name}.png", cv2.imread(str(pairs / "mine" / f"{number}.png")))
+        by_name = evaluating(pairs, "odd")
+        assert values(by_name, "psnr")["odd", "result", "1"] == pytest.approx(20 * math.log10(255))
+        by_order = evaluating(pairs, "odd", by_order=True, overwrite=True)
+        assert values(by_order, "psnr")["odd", "result", "1"] < 20
+
+    def test_lines_of_others_in_a_journal_are_passed_over(self, pairs: Path) -> None:
+        found = evaluating(pairs, "mine")
+        journal = Journal(pairs / "out" / "mine" / "journal")
+        journal.start(found.runs[0].head)
+        lines = [b'{"a": 1}', b'{"dataset": "gt", "index": 3}', b"[]", b"7"]
+        (journal.folder / "0.jsonl").write_bytes(b"\n".join(lines))
+        assert evaluating(pairs, "mine").scored == 3
+
+    def test_what_failed_is_told_and_tried_again(self, pairs: Path) -> None:
+        whole = (pairs / "mine" / "1.png").read_bytes()
+        times = (pairs / "mine" / "1.png").stat()
+        (pairs / "mine" / "1.png").write_bytes(bytes(len(whole)))
+        os.utime(pairs / "mine" / "1.png", ns=(times.st_atime_ns, times.st_mtime_ns))
+        for _ in range(2):
+            assert len(evaluating(pairs, "mine").failures) == 1
+        (pairs / "mine" / "1.png").write_bytes(whole)
+        os.utime(pairs / "mine" / "1.png", ns=(times.st_atime_ns, times.st_mtime_ns))
+        found = evaluating(pairs, "mine")
+        assert found.failures == []
+        assert len(values(found, "psnr")) == 3
+
+    def test_another_evaluation_of_the_same_place_is_refused(self, pairs: Path) -> None:
+        with locked(pairs / "out" / "mine"), pytest.raises(FileError, match="expected no other run to write there"):
+            evaluating(pairs, "mine")
+
+
 class TestLabels:
+    @pytest.mark.parametrize("label", ["..", ".", "", "a/b", "a\\b", "C:"])
+    def test_one_that_is_no_plain_name_is_refused(self, pairs: Path, label: str) -> None:
+        with pytest.raises(ReblurError, match="expected LABEL=FOLDER with a plain name as LABEL, got"):
+            evaluating(pairs, **{"results": [f"{label}={pairs / 'mine'}"]})
+
+    @pytest.mark.parametrize("label", ["blurry", "sharp"])
+    def test_the_data_sets_own_words_are_refused(self, pairs: Path, label: str) -> None:
+        with pytest.raises(ReblurError, match=f"a folder of results called {label}; give another name: NAME="):
+            evaluating(pairs, **{"results": [f"{label}={pairs / 'mine'}"]})
+
     def test_two_folders_of_one_name_are_told_apart_by_those_above(self, pairs: Path) -> None:
         for folder in ("a/results", "b/results"):
             write(pairs / folder / "1.png", np.zeros(SIZE, np.uint8))

@@ -110,6 +110,32 @@ class TestNames:
         assert files(found) == {"out": {"a_1": "a_1_out.png", "a": "a_out.png"}}
 
 
+class TestNamesWithNumbersBesides:
+    """A name may lie at several places of a result's; the whole folder tells which one is meant."""
+
+    @pytest.mark.parametrize("form", ["{}_v2.png", "v2_{}.png", "{}x4.png", "model3_{}_epoch5.png", "4/{}.png"])
+    def test_of_versions_and_scales(self, matching: Matching, form: str) -> None:
+        names = [f"{number:04d}" for number in range(1, 7)]
+        found = matching([f"{name}.png" for name in names], [form.format(name) for name in names])
+        (stage,) = files(found).values()
+        assert stage == {name: form.format(name) for name in names}
+        assert found.problems == []
+
+    @pytest.mark.parametrize("form", ["{}_{}.png", "{}_{}_2x.png", "{}/{}_1.png", "{}/{}.png"])
+    def test_of_reds(self, matching: Matching, form: str) -> None:
+        pairs = [(f"{clip:03d}", f"{frame:08d}") for clip in range(3) for frame in range(4)]
+        found = matching([f"{clip}/{frame}.png" for clip, frame in pairs], [form.format(*pair) for pair in pairs])
+        (stage,) = files(found).values()
+        assert stage == {f"{clip}/{frame}": form.format(clip, frame) for clip, frame in pairs}
+
+    def test_a_version_of_one_image_alone(self, matching: Matching) -> None:
+        assert files(matching(["1.png", "2.png"], ["0001_v2.png"])) == {"v_2": {"1": "0001_v2.png"}}
+
+    def test_letters_that_are_digits_elsewhere(self, matching: Matching) -> None:
+        found = matching(["a².png", "a③.png"], ["a²_out.png", "a③_out.png"])
+        assert files(found) == {"out": {"a²": "a²_out.png", "a③": "a③_out.png"}}
+
+
 class TestStages:
     def test_endings_are_stages(self, matching: Matching) -> None:
         names = ["1.png", "1_adapted.png", "1_adapted_3.png", "1_comparison.png"]
@@ -151,6 +177,12 @@ class TestWhatIsLeftOut:
     def test_comparisons_alone_are_no_results(self, matching: Matching) -> None:
         with pytest.raises(ImageError, match="expected results, found only pictures that show comparisons"):
             matching(["1.png"], ["1_comparison.png"])
+
+
+def test_what_is_written_to_is_not_looked_into(tmp_path: Path) -> None:
+    folder = touch(tmp_path, ["1.png", "report/pictures/1.jpg"])
+    assert list(named_images(folder, SHARP, tmp_path / "report")[0]) == ["1"]
+    assert files(match(folder, None, without=tmp_path / "report")) == {"": {"1": "1.png"}}
 
 
 class TestByOrder:

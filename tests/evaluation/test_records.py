@@ -136,6 +136,39 @@ class TestReading:
         run = records.read_runs(tmp_path)[0]
         assert (len(run.records), run.torn) == (3, 4)
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"image": 5},
+            {"image": ["x"]},
+            {"stage": None},
+            {"pixels": None},
+            {"pixels": ["x"]},
+            {"picture": 7},
+            {"sharp": 3},
+            {"step": "a"},
+            {"loss": "a"},
+            {"blur_kind": 4},
+            {"weights": {"a": 1}},
+            {"scores": {"p": {"value": 1, "metric": ["a"], "form": "", "better": "higher"}}},
+            {"scores": {"p": {"value": "much", "metric": "PSNR", "form": "", "better": "higher"}}},
+            {"unknown": 1},
+        ],
+        ids=str,
+    )
+    def test_a_line_of_another_kind_costs_that_line(self, tmp_path: Path, change: dict[str, Any]) -> None:
+        path = written(tmp_path, entry())
+        first, *others = path.read_text().splitlines()
+        path.write_text("\n".join([json.dumps({**json.loads(first), **change}), *others]))
+        (run,) = records.read_runs(tmp_path)
+        assert (len(run.records), run.torn) == (2, 1)
+
+    def test_lines_of_several_runs_may_be_put_together(self, tmp_path: Path) -> None:
+        first = written(tmp_path / "a", entry()).read_text()
+        second = first.replace('"run": "mine"', '"run": "other"')
+        (tmp_path / "records.jsonl").write_text(first + second)
+        assert [(run.name, len(run.records)) for run in records.read_runs(tmp_path)] == [("mine", 3), ("other", 3)]
+
     @pytest.mark.parametrize("content", ['{"run": ', "[]", None])
     def test_without_a_summary_records_say_by_themselves_what_they_are(
         self, tmp_path: Path, content: str | None

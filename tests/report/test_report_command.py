@@ -123,6 +123,73 @@ class TestOfPictures:
         assert left.items() <= times.items()
 
 
+class TestAgain:
+    def test_tables_and_figures_of_an_older_report_are_deleted(self, make_run: Any, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        report(out, make_run(tmp_path / "a", "gopro_srn_n2_tta"))
+        assert (out / "tables" / "table_6.csv").is_file()
+        assert (out / "figures" / "crops.png").is_file()
+        (out / "tables" / "mine.csv").write_text("not ours")
+        report(out, make_run(tmp_path / "b", "other"), crops=0)
+        assert not list((out / "tables").glob("table_*"))
+        assert not (out / "figures" / "crops.png").exists()
+        assert (out / "tables" / "mine.csv").is_file()
+
+    def test_a_report_within_the_results_is_not_taken_for_one(self, pictures: Path) -> None:
+        for _ in range(2):
+            out = pictures / "srn" / "report"
+            assert report(out, pictures / "srn", sharp=pictures / "gopro", without=out) == []
+            assert [one["label"] for one in data(out)["methods"]] == ["srn"]
+
+
+class TestNames:
+    def test_two_methods_may_show_one_file(self, pictures: Path) -> None:
+        given = f"a={pictures / 'srn'}", f"b={pictures / 'srn'}"
+        assert report(pictures / "out", *given, sharp=pictures / "gopro") == []
+        assert len(list((pictures / "out" / "pictures").iterdir())) == 6
+
+    def test_runs_of_folders_of_one_name_never_become_one(self, make_run: Any, tmp_path: Path) -> None:
+        runs = [make_run(tmp_path / place, name) for place, name in (("x/a", "m"), ("y/b", "m"), ("z/c", "a"))]
+        report(tmp_path / "out", *runs)
+        names = [one["run"] for one in data(tmp_path / "out")["methods"] if one["run"]]
+        assert list(dict.fromkeys(names)) == ["a", "b", "a 2"]
+
+    def test_a_name_for_several_runs_or_twice_is_refused(self, make_run: Any, tmp_path: Path) -> None:
+        runs = make_run(tmp_path / "all" / "a", "first"), make_run(tmp_path / "all" / "b", "second")
+        with pytest.raises(ReblurError, match="expected a name for one run, got it twice"):
+            report(tmp_path / "out", *(f"x={run}" for run in runs))
+        (tmp_path / "all" / "records.jsonl").write_text(
+            "".join((run / "records.jsonl").read_text(encoding="utf-8") for run in runs), encoding="utf-8"
+        )
+        with pytest.raises(ReblurError, match="expected one run to be called x, got 2; give each by itself"):
+            report(tmp_path / "out", f"x={tmp_path / 'all'}")
+
+    def test_images_of_two_data_sets_of_a_run_are_told_apart(self, make_run: Any, tmp_path: Path) -> None:
+        run = make_run(tmp_path / "a", "run", images=1)
+        text = (run / "records.jsonl").read_text(encoding="utf-8")
+        second = text.replace('"dataset": "set"', '"dataset": "other"').replace('"sharp": "s0"', '"sharp": "t0"')
+        (run / "records.jsonl").write_text(text + second, encoding="utf-8")
+        assert report(tmp_path / "out", run, crops=0) == []
+        names = [one["name"] for one in data(tmp_path / "out")["images"]]
+        assert names == ["other/SEQ_0/000000", "set/SEQ_0/000000"]
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs names that are no UTF-8")
+    def test_names_of_any_bytes_letters_and_length_are_shown(self, make_run: Any, tmp_path: Path) -> None:
+        names = [b"caf\xe9".decode("utf-8", "surrogateescape"), "_猫 $x$", "[1] \\ {%&#^~}", "n" * 200]
+        runs = [make_run(tmp_path / str(at), name, sequence=name[:50]) for at, name in enumerate(names)]
+        assert all("in common" in problem for problem in report(tmp_path / "out", *runs))
+        assert (tmp_path / "out" / "index.html").is_file()
+
+
+def test_a_picture_that_a_format_cannot_hold_is_named(make_run: Any, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", "run", images=1)
+    for path in [*(run / "visualization").iterdir(), *(tmp_path / "data").iterdir()]:
+        cv2.imwrite(str(path), np.zeros((16, 70_000, 3), np.uint8))
+    problems = report(tmp_path / "out", run, crops=0)
+    assert any("70000x16 pixels are more than .jpg can hold; give --pictures png" in problem for problem in problems)
+    assert report(tmp_path / "out", run, crops=0, suffix="png") == []
+
+
 class TestBrokenInputs:
     def test_each_is_a_sentence_and_the_rest_is_there(self, make_run: Any, tmp_path: Path) -> None:
         run = make_run(tmp_path / "a", "run")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from reblur_plugin.evaluation.scores import ADAPTED, BLURRY, DEBLURRED, REBLURRED, UNCHANGED
 from reblur_plugin.evaluation.variants import PAPER, Variant
 from reblur_plugin.report import published
-from reblur_plugin.report.statistics import Difference, Estimate, difference, estimate
+from reblur_plugin.report.statistics import Difference, Estimate, difference, estimate, mean_of
 from reblur_plugin.report.study import Method, Study
 from reblur_plugin.report.tables import Cell, Table
 
@@ -119,7 +119,7 @@ def _notes(rows: Sequence[published.Row]) -> list[str]:
     return list(dict.fromkeys(row.note for row in rows if row.note))
 
 
-def _ours(study: Study, row: published.Row) -> dict[str, Estimate]:
+def _ours(study: Study, row: published.Row) -> dict[str, float]:
     """Return our values of a row, by metric."""
     method = next((one for one in study.methods if (one.run, one.stage) == (row.run, row.stage)), None)
     if method is None:
@@ -129,19 +129,19 @@ def _ours(study: Study, row: published.Row) -> dict[str, Estimate]:
         variant = study.metric(metric)
         values = study.values.get((method, variant), {}) if variant else {}
         if values:
-            found[metric] = estimate(list(values.values()))
+            found[metric] = mean_of(list(values.values()))
     return found
 
 
-def _beside(printed: str | None, ours: Estimate | None, variant: Variant | None) -> list[Cell]:
+def _beside(printed: str | None, ours: float | None, variant: Variant | None) -> list[Cell]:
     cells = [Cell("lost") if printed is None else Cell(printed, float(printed))]
     if ours is None or variant is None:
         return [*cells, Cell(""), Cell("")]
     places = decimals(variant)
-    cells.append(Cell(_number(ours.mean, places), ours.mean))
+    cells.append(Cell(_number(ours, places), ours))
     if printed is None:
         return [*cells, Cell("")]
-    gap = ours.mean - float(printed)
+    gap = ours - float(printed)
     return [*cells, Cell(f"{gap:+.{places}f}", gap)]
 
 
@@ -183,7 +183,7 @@ def _psnr_of(study: Study, run: str, stage: str) -> float:
     psnr = study.metric("PSNR")
     method = next((one for one in study.methods if (one.run, one.stage) == (run, stage)), None)
     values = study.values.get((method, psnr), {}) if method and psnr else {}
-    return estimate(list(values.values())).mean
+    return mean_of(list(values.values()))
 
 
 def images(study: Study) -> Table:

@@ -16,7 +16,7 @@ from reblur_plugin.evaluation.scores import ADAPTED, BLURRY, DEBLURRED, REBLURRE
 from reblur_plugin.evaluation.variants import Variant
 from reblur_plugin.files import for_people, whole_file
 from reblur_plugin.report import published
-from reblur_plugin.report.statistics import estimate
+from reblur_plugin.report.statistics import mean_of
 from reblur_plugin.report.study import Method, Study
 
 COLUMN = 3.4  # inches: a column of a paper in two columns
@@ -107,7 +107,7 @@ def tradeoff(study: Study) -> Figure | None:
         for number, (run, methods) in enumerate(curves.items()):
             both = set(study.common(methods, psnr)) & set(study.common(methods, variant))
             names = [name for name in study.images if name in both]
-            x, y = ([estimate(study.on(one, metric, names)).mean for one in methods] for metric in (psnr, variant))
+            x, y = ([mean_of(study.on(one, metric, names)) for one in methods] for metric in (psnr, variant))
             colour, mark = COLOURS[number % len(COLOURS)], _MARKS[number % len(_MARKS)]
             axes.plot(x, y, f"-{mark}", color=colour, markersize=3.5, linewidth=1, label=shown(run))
             axes.plot(x[:1], y[:1], mark, color=colour, markerfacecolor="white", markersize=4.5)
@@ -198,4 +198,4 @@ def _psnr(study: Study, run: str, stage: str) -> float:
     psnr = study.metric("PSNR")
     method = next((one for one in study.methods if (one.run, one.stage) == (run, stage)), None)
     values = study.values.get((method, psnr), {}) if method and psnr else {}
-    return estimate(list(values.values())).mean
+    return mean_of(list(values.values()))

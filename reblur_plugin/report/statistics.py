@@ -42,14 +42,18 @@ class Difference:
         return self.estimate.low > 0 or self.estimate.high < 0
 
 
+def mean_of(values: Sequence[float]) -> float:
+    """Return the mean of the finite values, nan if there are none."""
+    finite = [value for value in values if math.isfinite(value)]
+    return math.fsum(finite) / len(finite) if finite else math.nan
+
+
 def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
     """Return the mean of the finite values with its interval; the same for the same values and seed."""
     finite = np.array([value for value in values if math.isfinite(value)])
-    if len(finite) == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0)
-    mean = math.fsum(finite) / len(finite)
-    if len(finite) == 1:
-        return Estimate(mean, math.nan, math.nan, 1)
+    mean = mean_of(values)
+    if len(finite) < 2:
+        return Estimate(mean, math.nan, math.nan, len(finite))
     rng = np.random.default_rng(seed)
     size = max(1, min(_RESAMPLES, _AT_ONCE // len(finite)))
     counts = [min(size, _RESAMPLES - start) for start in range(0, _RESAMPLES, size)]

@@ -12,6 +12,7 @@ from reblur_plugin.report.statistics import Difference, Estimate, difference, es
 from reblur_plugin.report.study import Method, Study
 from reblur_plugin.report.tables import Cell, Table
 
+_MANY = 20  # images of which a bootstrap interval holds about what it says
 _DECIMALS = {"PSNR": 2, "NIQE": 3, "reblurability": 3}
 
 
@@ -40,10 +41,11 @@ def scores(study: Study) -> Table:
         ]
         rows.append([Cell(study.label(method)), _count(max((one.images for one in found), default=0)), *cells])
     notes = ["Means over images with 95 % bootstrap intervals; ↑ higher is better, ↓ lower is better."]
+    notes += _few(len(study.images))
     if len({frozenset(study.records.get(one, {})) for one in study.results()}) > 1:
         notes.append("Methods have different images: compare them by the paired differences.")
     notes += _infinite(study)
-    return Table("scores", "Scores", ["method", "images", *map(_heading, study.variants)], rows, 1, notes)
+    return Table("scores", "Scores", ["method", "images", *_headings(study)], rows, 1, notes)
 
 
 def _infinite(study: Study) -> list[str]:
@@ -69,10 +71,8 @@ def differences(study: Study) -> Table:
         if any(cell.number is not None for cell in cells):
             rows.append([Cell(study.label(after)), Cell(study.label(before)), *cells])
     notes = ["Mean difference over the images that both have, its 95 % interval, and on how many images it is better."]
-    notes += ["Bold: the interval leaves zero out."]
-    return Table(
-        "differences", "Paired differences", ["method", "against", *map(_heading, study.variants)], rows, 2, notes
-    )
+    notes += ["Bold: the interval leaves zero out.", *_few(len(study.images))]
+    return Table("differences", "Paired differences", ["method", "against", *_headings(study)], rows, 2, notes)
 
 
 def _pairs(study: Study) -> list[tuple[Method, Method]]:
@@ -206,12 +206,22 @@ def images(study: Study) -> Table:
             if any(cell.text for cell in cells):
                 rows.append([Cell(before.run), Cell(name), *cells])
     notes = ["Deblurred, and what the last step of adaptation adds; bold: it helps. CSV and sorting take the change."]
-    header = ["run", "image", *map(_heading, study.variants)]
+    header = ["run", "image", *_headings(study)]
     return Table("images", "Adaptation of each image", header, rows, 2, notes)
 
 
-def _heading(variant: Variant) -> str:
-    return f"{variant.metric} {'↑' if variant.better == 'higher' else '↓'}"
+def _headings(study: Study) -> list[str]:
+    """Return what columns are called: the metric, with its form where there are several of it."""
+    metrics = [variant.metric for variant in study.variants]
+    return [
+        f"{one.label if metrics.count(one.metric) > 1 else one.metric} {'↑' if one.better == 'higher' else '↓'}"
+        for one in study.variants
+    ]
+
+
+def _few(images: int) -> list[str]:
+    """Return what must be known of the intervals of few images."""
+    return ["Of so few images, bootstrap intervals are too narrow."] if images < _MANY else []
 
 
 def _mean_cell(one: Estimate, column: Sequence[Estimate], variant: Variant) -> Cell:

@@ -33,7 +33,7 @@ from reblur_plugin.report.figures import style
 from reblur_plugin.report.study import Method, Study
 from reblur_plugin.report.tables import Cell, Table
 
-PICTURES, SHARP = "pictures", "sharp"
+PICTURES = "pictures"
 _MOST = 50  # sentences
 _OURS = re.compile(r"[0-9a-f]{20}\.(jpg|png|webp)")  # names of pictures that this module writes
 _QUALITY = {
@@ -195,16 +195,8 @@ def _note(study: Study, name: str) -> str:
 
 def _pictures(study: Study, out: Path, wanted: Pictures) -> dict[str, dict[str, _Shown]]:
     """Return the pictures of each image by label, blurry first and sharp last; write those that aren't there."""
-    files: dict[str, dict[str, Path]] = {}
     methods = study.methods if wanted.of_all_stages else study.ends()
-    for name in study.images:
-        found = {BLURRY: study.blurry[name]} if name in study.blurry else {}
-        for method in methods:
-            if name in study.pictures.get(method, {}):
-                found[study.label(method)] = study.pictures[method][name]
-        if name in study.sharp:
-            found[SHARP] = study.sharp[name]
-        files[name] = found
+    files = {name: study.files(name, methods) for name in study.images}
     paths = list(dict.fromkeys(path.resolve() for found in files.values() for path in found.values()))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         results = threads.map(lambda path: _shown(path, out / PICTURES, wanted.suffix), paths)

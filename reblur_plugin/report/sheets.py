@@ -22,7 +22,7 @@ from reblur_plugin.evaluation.file_scores import picture_in
 from reblur_plugin.evaluation.pictures import Picture, with_kernel
 from reblur_plugin.evaluation.scores import BLURRY
 from reblur_plugin.report.figures import COLUMN, shown, style
-from reblur_plugin.report.study import Method, Study
+from reblur_plugin.report.study import SHARP, Method, Study
 
 _CROP = 5  # the crop shows 1/5 of the width
 _ASPECT = 4 / 3
@@ -69,11 +69,7 @@ def choose_images(study: Study, count: int) -> list[str]:
 def pictures_of(study: Study, name: str, methods: Sequence[Method]) -> dict[str, Picture]:
     """Return an image's pictures of one size by label, the sharp one last; other files are named and left out."""
     found: dict[str, Picture] = {}
-    files = {study.label(one): study.pictures.get(one, {}).get(name) for one in methods}
-    files |= {BLURRY: study.blurry.get(name)} if BLURRY in files or not files else {}
-    for label, path in {**files, "sharp": study.sharp.get(name)}.items():
-        if path is None:
-            continue
+    for label, path in study.files(name, methods).items():
         try:
             picture = picture_in(path)
         except ReblurError as error:
@@ -103,12 +99,12 @@ def where_they_differ(pictures: Sequence[Picture]) -> Window:
 
 
 def contact_sheet(study: Study, count: int) -> Figure | None:
-    """Return a sheet: a row an image, its sharp one (else blurry) as a whole with the crop's frame, then all crops."""
+    """Return a sheet: a row an image, which shows the blurry one with the crop's frame, then all crops."""
     methods = choose_methods(study)
     rows = []
     for name in tqdm(choose_images(study, count), desc="contact sheet", unit="image", leave=False, disable=None):
         found = pictures_of(study, name, methods)
-        results = [picture for label, picture in found.items() if label not in (BLURRY, "sharp")]
+        results = [picture for label, picture in found.items() if label not in (BLURRY, SHARP)]
         if results:
             rows.append((name, found, where_they_differ(results if len(results) > 1 else list(found.values()))))
     if not rows:
@@ -147,7 +143,7 @@ def kernel_sheet(study: Study, count: int) -> Figure | None:
     for name in choose_images(study, count):
         if name in study.sharp:
             found = pictures_of(study, name, methods)
-            sharp = found.get("sharp")
+            sharp = found.get(SHARP)
             insets = {} if sharp is None else _with_kernels(found, sharp)
             if insets:
                 rows.append((name, insets))

@@ -16,6 +16,7 @@ from reblur_plugin.evaluation.variants import PAPER, Variant
 
 _ORDER = ("LPIPS", "NIQE", "PSNR", "SSIM", "reblurability")  # the paper's, and ours
 _AGAINST_BLURRY = {REBLURRED: "reblurred (against blurry)", UNCHANGED: "deblurred (against blurry)"}
+SHARP = "sharp"  # what the data set's sharp images are called
 _SHOWN = 3
 
 
@@ -83,6 +84,14 @@ class Study:
     def results(self) -> list[Method]:
         """Return all methods but M_R(L) and what it is compared with."""
         return [one for one in self.methods if one.stage not in (REBLURRED, UNCHANGED)]
+
+    def files(self, name: str, methods: Sequence[Method]) -> dict[str, Path]:
+        """Return an image's files by what they are called: blurry first, those of methods, sharp last."""
+        found = {BLURRY: self.blurry[name]} if name in self.blurry else {}
+        for method in methods:
+            if name in self.pictures.get(method, {}):
+                found[self.label(method)] = self.pictures[method][name]
+        return found | ({SHARP: self.sharp[name]} if name in self.sharp else {})
 
     def ends(self) -> list[Method]:
         """Return the input, and of each run its first and its last result."""

@@ -50,7 +50,8 @@ def test_two_folders_are_pairs(tmp_path: Path, blurry: str, sharp: str) -> None:
 @pytest.mark.parametrize("place", ["", "train"])
 def test_a_training_on_them_is_told_the_keys_to_copy(tmp_path: Path, place: str) -> None:
     root = images(
-        tmp_path / "GoPro", *(f"{part}/{kind}/1.png" for part in ("train", "test") for kind in ("blur", "sharp"))
+        tmp_path / "data" / "GoPro",  # other tests' folders are three levels up
+        *(f"{part}/{kind}/1.png" for part in ("train", "test") for kind in ("blur", "sharp")),
     )
     keys = f"layout: folders, dataroot_lq: {root}/train/blur, dataroot_gt: {root}/train/sharp"
     with pytest.raises(DatasetError, match=rf"found none; it holds pairs in folders: .*{keys}$"):
@@ -66,7 +67,8 @@ def test_gopros_sequences_stay_sequences(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["", "train", "train/GOPR0372_07_00"])
 def test_gopros_frames_are_named(tmp_path: Path, place: str) -> None:
-    root = images(tmp_path / "GOPRO_Large_all", "train/GOPR0372_07_00/000001.png", "train/GOPR0372_07_01/000001.png")
+    frames = "train/GOPR0372_07_00/000001.png", "train/GOPR0372_07_01/000001.png"
+    root = images(tmp_path / "data" / "GOPRO_Large_all", *frames)  # other tests' folders are three levels up
     if place.count("/"):  # one sequence's frames are just pictures
         assert find_blocks(root / place) == [{"layout": "photographs", "dataroot": str(root / place)}]
         return

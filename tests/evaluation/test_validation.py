@@ -119,6 +119,20 @@ class TestStages:
         assert {stage: value["psnr"] for stage, value in scores.images["SEQ/0"].items()} == pytest.approx(expected)
         assert scores.stages() == list(expected)
 
+    def test_m_r_takes_floats_though_adaptation_gives_bf16(self, opt: dict[str, Any]) -> None:
+        class Half(Model):
+            def adapt(self, blurry: Tensor) -> Any:
+                found = super().adapt(blurry)
+                found.initial = found.initial.bfloat16()
+                return found
+
+            def reblur(self, deblurred: Tensor) -> Tensor:
+                assert deblurred.dtype == torch.float32
+                return super().reblur(deblurred)
+
+        opt["val"]["reblurred"] = True
+        assert "reblurred" in validate(Half(adapting(opt)), Images("first")).stages()
+
     def test_steps_asked_for_are_stages_of_their_own(self, opt: dict[str, Any]) -> None:
         opt["val"]["adapted_steps"] = [0, 1, 3]
         scores = validate(Model(adapting(opt)), Images("first"))

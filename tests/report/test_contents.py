@@ -361,3 +361,14 @@ class TestAllTables:
             "inverse_relation",
             "images",
         ]
+
+
+class TestHeadings:
+    def test_forms_are_named_where_there_are_several_of_a_metric(self) -> None:
+        study = study_of([run_of("a", {"deblurred": {PSNR: [30.0], OF_LUMA: [32.0], LPIPS: [0.1]}})])
+        assert scores(study).header[2:] == ["LPIPS ↓", "PSNR (RGB, 8 bits) ↑", "PSNR (Y, 8 bits) ↑"]
+
+    @pytest.mark.parametrize(("images", "few"), [(19, True), (20, False)])
+    def test_intervals_of_few_images_are_said_to_be_too_narrow(self, images: int, few: bool) -> None:
+        study = study_of([of_psnr("a", deblurred=[30.0 + number for number in range(images)])])
+        assert ("Of so few images, bootstrap intervals are too narrow." in scores(study).notes) is few

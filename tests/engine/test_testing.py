@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import csv
+import hashlib
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from reblur_plugin.core.choices import AdaptError
 from reblur_plugin.data.images import write_image
 from reblur_plugin.engine import testing
 from reblur_plugin.evaluation import variants
+from reblur_plugin.evaluation.records import Record, read_runs
 from reblur_plugin.models.reblur_model import ReblurModel
 from reblur_plugin.options.reading import OptionError
 
@@ -108,6 +112,12 @@ def tables(results: Path) -> tuple[str, list[list[str]]]:
     return (results / "set.csv").read_text(), [cells[:4] + cells[5:] for cells in trace]
 
 
+def recorded(results: Path) -> list[Record]:
+    """Return the records of a run without its name and seconds."""
+    (run,) = read_runs(results)
+    return [replace(record, run="", seconds=None) for record in run.records]
+
+
 def pictures(results: Path) -> dict[str, bytes]:
     folder = results / "visualization"
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -135,6 +145,7 @@ class TestGoingOn:
         assert f"Going on with the unfinished test in {results}" in finish(runner, options, tmp_path)
         assert tables(results) == tables(unbroken)
         assert pictures(results) == pictures(unbroken)
+        assert recorded(results) == recorded(unbroken)
         kept = [path for path, changed in written.items() if path.stat().st_mtime_ns == changed]
         assert len(kept) >= 3 * done  # nothing that was finished has been made again
         assert not (results / "journal").exists()
@@ -146,6 +157,7 @@ class TestGoingOn:
         results = tmp_path / "results" / "tiny"
         assert interrupt(runner, options, tmp_path, signal.SIGKILL, processes=2) == [-signal.SIGKILL] * 2
         finish(runner, options, tmp_path, processes=3)
+        assert recorded(results) == recorded(unbroken)
         assert tables(results) == tables(unbroken)
         assert pictures(results) == pictures(unbroken)
 
@@ -159,6 +171,44 @@ class TestGoingOn:
         assert f"{number.name}: {done} of {IMAGES} images are done; the same command goes on from there" in said
         assert "Traceback" not in said
         assert list(results.rglob("*.part")) == []
+
+
+class TestRecords:
+    def test_there_is_one_for_each_image_and_stage_with_all_that_it_depends_on(
+        self, options: Options, unbroken: Path
+    ) -> None:
+        (run,) = read_runs(unbroken)
+        stages = ["deblurred", "adapted_1", "adapted"]
+        assert [(one.image, one.stage) for one in run.records] == [
+            (f"{index:02d}", stage) for index in range(IMAGES) for stage in stages
+        ]
+        one = run.records[1]
+        assert (one.step, one.blur_kind, one.reference) == (1, "unknown", "sharp")
+        assert {name: score.variant.label for name, score in one.scores.items()} == {
+            "psnr": "PSNR (RGB, 8 bits)",
+            "ssim": "SSIM (Gaussian 11x11, each channel)",
+        }
+        files = {f"pretrain_network_{label}": Path(options["path"][f"pretrain_network_{label}"]) for label in "gr"}
+        assert one.weights == {key: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for key, path in files.items()}
+        assert one.versions["torch"] == torch.__version__
+        assert one.picture == "visualization/set/00_adapted_1.png"
+        assert (unbroken / one.picture).is_file()
+        assert Path(str(one.sharp)).name == "00.png"
+        assert one.pixels.keys() == {"blurry", "sharp"}
+
+    def test_their_scores_are_those_of_the_tables(self, unbroken: Path) -> None:
+        with (unbroken / "set.csv").open(encoding="utf-8") as file:
+            rows = {(row["image"], row["stage"]): float(row["psnr"]) for row in csv.DictReader(file)}
+        (run,) = read_runs(unbroken)
+        assert {(one.image, one.stage): one.scores["psnr"].value for one in run.records} == rows
+
+    def test_a_killed_test_has_those_of_the_images_that_it_finished(
+        self, options: Options, tmp_path: Path, runner: Runner
+    ) -> None:
+        assert interrupt(runner, options, tmp_path, signal.SIGKILL) == [-signal.SIGKILL]
+        (run,) = read_runs(tmp_path / "results" / "tiny")
+        assert (run.name, run.finished) == ("tiny", False)
+        assert 3 * 3 <= len(run.records) <= 3 * MOST
 
 
 class TestStartingAnew:

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import reblur_plugin
@@ -76,12 +77,32 @@ def values(found: Found, metric: str) -> dict[tuple[str, str, str], float]:
     return {(run.name, one.stage, one.image): one.scores[metric].value for run in found.runs for one in run.records}
 
 
+def luma(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return Y of ITU-R BT.601 in [16, 235] of a BGR picture."""
+    blue, green, red = (picture[..., channel].astype(np.float64) for channel in range(3))
+    return 16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255
+
+
+def matlabs_ssim(x: NDArray[np.uint8], y: NDArray[np.uint8]) -> float:
+    """Return MATLAB's `ssim` of two colour images by SciPy: one Gaussian over rows, columns and channels."""
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return gaussian_filter(values, 1.5, mode="nearest", radius=5)
+
+    a, b = x.astype(np.float64), y.astype(np.float64)
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    mean_a, mean_b = mean(a), mean(b)
+    top = (2 * mean_a * mean_b + c1) * (2 * (mean(a * b) - mean_a * mean_b) + c2)
+    below = mean(a * a) - mean_a**2 + mean(b * b) - mean_b**2 + c2
+    return float((top / ((mean_a**2 + mean_b**2 + c1) * below)).mean())
+
+
 class TestOnRealPairs:
     @pytest.fixture(scope="class")
     def found(self, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
         root = shared / "data" / "GOPRO_Large" / "test"
         weights = {net: shared / "weights" / f"lpips_{net}" / f"{net}.backbone.pth" for net in ("alex", "squeeze")}
-        names = ["psnr", "ssim", "ssim-uniform", "ssim-volume", "lpips-alex", "lpips-squeeze", "niqe"]
+        names = ["psnr", "psnr-y", "ssim", "ssim-uniform", "ssim-volume", "lpips-alex", "lpips-squeeze", "niqe"]
         metrics = chosen_metrics(names, [f"{net}={path}" for net, path in weights.items()], None)
         out = tmp_path_factory.mktemp("scores")
         return commands.evaluate(Asked([], root, root, metrics, set(), out, "cpu", processes=2))
@@ -109,9 +130,23 @@ class TestOnRealPairs:
             ),
             ("ssim", lambda x, y: host.registry.METRIC_REGISTRY.get("calculate_ssim")(x, y, crop_border=0), EXACT),
             ("ssim-uniform", lambda x, y: structural_similarity(x, y, channel_axis=-1), EXACT),
+            ("ssim-volume", lambda x, y: matlabs_ssim(x, y), EXACT),
+            (
+                "psnr-y",
+                lambda x, y: peak_signal_noise_ratio(luma(y), luma(x), data_range=255),
+                1e-5,  # BasicSR computes the luma in float32
+            ),
             ("niqe", lambda x, y: host.registry.METRIC_REGISTRY.get("calculate_niqe")(x, crop_border=0), 1e-7),
         ],
-        ids=["psnr-skimage", "ssim-skimage", "ssim-basicsr", "ssim-uniform-skimage", "niqe-basicsr"],
+        ids=[
+            "psnr-skimage",
+            "ssim-skimage",
+            "ssim-basicsr",
+            "ssim-uniform-skimage",
+            "ssim-volume-scipy",
+            "psnr-y-skimage",
+            "niqe-basicsr",
+        ],
     )
     def test_each_form_is_its_references(
         self,

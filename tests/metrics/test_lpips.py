@@ -56,6 +56,14 @@ class TestLpips:
         images = read(folder / f"{name}.png"), read(folder / "ex_ref.png")
         assert reblur_lpips(*images, **squeeze) == pytest.approx(value, rel=0, abs=LAST_DIGIT)
 
+    @pytest.mark.parametrize(("name", "value"), [("ex_p0", 0.7219), ("ex_p1", 0.1376)])
+    def test_the_packages_example_has_the_value_that_its_page_prints_for_alexnet(
+        self, shared: Path, folder: Path, name: str, value: float
+    ) -> None:
+        weights = shared / "weights" / "lpips_alex" / "alex.backbone.pth"
+        images = read(folder / f"{name}.png"), read(folder / "ex_ref.png")
+        assert reblur_lpips(*images, weights=str(weights)) == pytest.approx(value, rel=0, abs=6e-5)
+
     def test_images_are_bgr(self, folder: Path, squeeze: dict[str, str]) -> None:
         images = [read(folder / f"{name}.png")[..., ::-1] for name in ("ex_p0", "ex_ref")]
         assert abs(reblur_lpips(*images, **squeeze) - 0.711048) > 0.01

@@ -16,6 +16,7 @@ Files of others are read too (wrappings.py); they have no origin.
 
 from __future__ import annotations
 
+import os
 import pickle
 import struct
 from collections.abc import Mapping
@@ -61,7 +62,7 @@ def load(path: str | Path) -> dict[str, Any]:
         CheckpointError: if it is missing, no checkpoint, truncated, or holds more than tensors and plain values.
     """
     path = at_home(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path's own raises where a name is too long
         raise CheckpointError(f"{path}: no such checkpoint; check the path")
     try:
         with _numbers_of_numpy():

@@ -20,7 +20,7 @@ from reblur_plugin.evaluation.scores import BLURRY as BLURRY_STAGE
 from reblur_plugin.evaluation.scores import text_table
 from reblur_plugin.evaluation.values import Measured, Metrics, needs_reference, value
 from reblur_plugin.files import FileError, at_home
-from reblur_plugin.names import leads_out
+from reblur_plugin.names import problem
 from reblur_plugin.pretrained.catalogue import named
 
 _FEW = 8  # pictures that one process has scored before others have started
@@ -37,7 +37,6 @@ class Asked:
         optional: metrics that are left out, with a note, if they can't be computed here.
         device: "auto" for all GPUs.
         overwrite, anew: of `evaluate_folder`.
-        without: a folder that isn't looked into for pictures; `out` if None.
     """
 
     results: Sequence[str]
@@ -51,7 +50,6 @@ class Asked:
     by_order: bool = False
     overwrite: bool = False
     anew: bool = False
-    without: Path | None = None
 
 
 @dataclass
@@ -115,16 +113,15 @@ def split_label(given: str) -> tuple[str | None, Path]:
     label, equals, path = given.partition("=")
     if not equals or os.path.exists(at_home(given)):
         return None, at_home(given)
-    if leads_out(label) or label in ("", ".") or any(part in label for part in "/\\"):
+    if problem(label):
         raise ReblurError(f"{given}: expected LABEL=FOLDER with a plain name as LABEL, got {label!r}; give another one")
     return label, at_home(path)
 
 
 def _tasks(asked: Asked, found: Found) -> list[Task]:
     """Return the folders that can be scored, the blurry images among them; the others are failures."""
-    without = asked.without or asked.out
-    sharp = named_images(asked.sharp, SHARP, without)[0] if asked.sharp else None
-    blurry, kind = named_images(asked.blurry, BLURRY, without) if asked.blurry else (None, "")
+    sharp = named_images(asked.sharp, SHARP)[0] if asked.sharp else None
+    blurry, kind = named_images(asked.blurry, BLURRY) if asked.blurry else (None, "")
     dataset = next((folder.resolve().name for folder in (asked.sharp, asked.blurry) if folder), "results")
     given = [split_label(one) for one in asked.results]
     short = labels([path for _, path in given])
@@ -132,7 +129,7 @@ def _tasks(asked: Asked, found: Found) -> list[Task]:
     for name, (label, folder) in zip(short, given, strict=True):
         label = label or name
         try:
-            matched = match(folder, sharp or blurry, asked.by_order, without)
+            matched = match(folder, sharp or blurry, asked.by_order)
         except ReblurError as error:
             found.failures.append(str(error))
             continue
@@ -218,15 +215,17 @@ def text_of(found: Found, seconds: float) -> str:
     lines = ["Names:", *(f"  {one}" for one in found.how), ""]
     lines += ["Notes:", *(f"  {one}" for one in found.notes), ""] if found.notes else []
     lines += [text_table(rows), "", *(f"{name}: {label}" for name, label in variants_of.items())]
-    for run in found.runs:
-        for name in names:
-            infinite = {one.image for one in run.records if name in one.scores and math.isinf(one.scores[name].value)}
-            if infinite:
-                lines.append(f"{run.name}: {name} is infinite for {len(infinite)} images, which its mean leaves out")
+    lines += [note for run in found.runs for name in names if (note := _infinite(run, name))]
     if found.scored:
         speed = f"{found.scored / seconds:.1f} images a second by {found.processes}"
         lines += ["", f"{found.scored} images in {seconds:.1f} s: {speed} process{'es' * (found.processes > 1)}"]
     return "\n".join([*lines, ""])
+
+
+def _infinite(run: records.Run, name: str) -> str:
+    values = [one.scores[name].value for one in run.records if name in one.scores]
+    count = sum(map(math.isinf, values))
+    return f"{run.name}: {name} is infinite for {count} image{'s' * (count > 1)}, left out of its mean" if count else ""
 
 
 def _mean(values: Sequence[float]) -> str:

@@ -121,13 +121,13 @@ def evaluate_folder(
     with locked(out):
         finished = None if anew else _earlier(journal, identity, out, overwrite)
         if finished:
-            return Outcome(finished)
+            return Outcome(finished, notes=[str(note) for note in finished.head.get("notes", [])])
         if anew or journal.differences(identity) != []:
             journal.remove()
         journal.start(head)
         outcome = _score(task, metrics, pool, journal)
         found = records.records_of(task.label, task.dataset, journal.entries(task.dataset), head)
-        records.write(out, task.label, found, head | {"failures": outcome.failures})
+        records.write(out, task.label, found, head | {"failures": outcome.failures, "notes": outcome.notes})
         journal.finish()
     (outcome.run,) = records.read_runs(out)
     return outcome
@@ -146,8 +146,10 @@ def _earlier(journal: Journal, identity: dict[str, Any], out: Path, overwrite: b
         return None
     if different is None:
         runs = records.read_runs(out)
-        if len(runs) == 1 and all(runs[0].head.get(key) == value for key, value in identity.items()):
-            return None if runs[0].head.get("failures") else runs[0]
+        failures = runs[0].head.get("failures")
+        compared = identity.keys() - ({"data"} if failures else set())  # what failed may have been mended
+        if len(runs) == 1 and all(runs[0].head.get(key) == identity[key] for key in compared):
+            return None if failures else runs[0]
     if different == [] or overwrite:
         return None
     raise ImageError(f"{out}: holds scores of other files or metrics; give another -o, or --overwrite")
@@ -251,13 +253,13 @@ def _of_files(files: Sequence[tuple[str, str, Path]]) -> str:
             state = f"{known.st_size} {known.st_mtime_ns}"
         except OSError:  # a broken link, say; it fails when it is scored
             state = "missing"
-        digest.update(as_bytes(f"{stage} {name} {os.path.abspath(path)} {state}\n"))
+        digest.update(as_bytes(f"{stage} {name} {os.path.realpath(path)} {state}\n"))
     return digest.hexdigest()[:16]
 
 
 def labels(folders: Sequence[Path]) -> list[str]:
     """Return a short name for each folder: as many of its last parts as tell it from the others."""
-    whole = [folder.resolve().parts for folder in folders]
+    whole = [Path(os.path.abspath(folder)).parts for folder in folders]
     found = []
     for parts in whole:
         others = [other for other in whole if other != parts]

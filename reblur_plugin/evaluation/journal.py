@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,9 +84,8 @@ class Journal:
                     if values.pop("dataset") != dataset or (complete and values.get("failed")):
                         continue
                     values.pop("failed", None)
-                    entry = Entry(**values)
-                    entry.trace = [TraceRow(**row) for row in values["trace"]]
-                except (ValueError, KeyError, TypeError, AttributeError):  # torn, or no line of ours
+                    entry = _entry(values)
+                except (ValueError, KeyError, TypeError, AttributeError, OverflowError):  # torn, or no line of ours
                     continue
                 found[entry.index] = entry
         return [found[index] for index in sorted(found)]
@@ -107,4 +107,41 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the folder, if it is there."""
-        shutil.rmtree(self.folder, ignore_errors=not self.folder.exists())
+        with writing(self.folder, _REMEDY):
+            if os.path.lexists(self.folder):
+                shutil.rmtree(self.folder)
+
+
+def _entry(values: dict[str, Any]) -> Entry:
+    """Return the entry of a line.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, OverflowError: if it is none.
+    """
+    entry = Entry(**values)
+    entry.trace = [TraceRow(**row) for row in values["trace"]]
+    entry.stages = {
+        text(stage): {text(name): float(value) for name, value in scores.items()}
+        for stage, scores in entry.stages.items()
+    }
+    entry.index, entry.name = int(entry.index), text(entry.name)
+    for path in (entry.blurry, entry.sharp, *entry.pictures.values()):
+        file_name(path or "")
+    for key, value in (*entry.pixels.items(), ("", entry.fallback or "")):
+        text(key), text(value)
+    return entry
+
+
+def text(value: Any) -> str:
+    """Return a value that must be text; `TypeError` if it is none."""
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, got {value!r}")
+    return value
+
+
+def file_name(value: Any) -> str:
+    """Return a value that must be a file's name, as far as any system can have it; else `TypeError` or `ValueError`."""
+    if "\0" in text(value):
+        raise ValueError("expected a file's name, got one with a zero")
+    os.fsencode(value)
+    return str(value)

@@ -23,6 +23,7 @@ BLURRY = ("blur_gamma", "blur", "blurry", "blurred", "lq", "input", "inputs")
 _KINDS = {*SHARP, *BLURRY}
 # Pictures that our own commands write beside the results
 _BESIDE = re.compile(r"_(comparison|reblurability)$")
+_OF_PAGE = re.compile(r"[0-9a-f]{20}")  # what `report` calls the pictures of its page
 _SHOWN = 3
 
 Words = tuple[str | int, ...]
@@ -46,19 +47,18 @@ class Matched:
     problems: list[str] = field(default_factory=list)
 
 
-def named_images(folder: Path, kinds: Sequence[str], without: Path | None = None) -> tuple[dict[str, Path], str]:
+def named_images(folder: Path, kinds: Sequence[str]) -> tuple[dict[str, Path], str]:
     """Return a folder's images by name, without suffix and without folders such as "sharp", and their folders' kind.
 
     Args:
         folder: of sharp or of blurry images, with sub-folders or without; also a data set's root, of which the
             sub-folders of that kind are taken.
         kinds: names of such sub-folders: `SHARP` or `BLURRY`.
-        without: a folder that isn't looked into, such as the one that is written to.
 
     Raises:
         ImageError: if there is no such folder, it holds no images, or two have one name.
     """
-    paths = _images(folder, without)
+    paths = _images(folder)
     there = {path: _kinds_of(path.relative_to(folder)) for path in paths}
     kind = next((kind for kind in kinds if any(kind in found for found in there.values())), "")
     if not kind and folder.name.lower() in kinds:
@@ -84,12 +84,11 @@ def match(folder: Path, sharp: dict[str, Path] | None, by_order: bool = False, w
         folder: somebody's results, with sub-folders or without.
         sharp: sharp images by name; None: results are named by themselves.
         by_order: the first result belongs to the first sharp image, whatever their names.
-        without: a folder that isn't looked into.
 
     Raises:
         ImageError: if the folder holds no images, or none that belongs to a sharp one.
     """
-    paths = [path for path in _images(folder, without) if not _BESIDE.search(path.stem)]
+    paths = [path for path in _images(folder) if not _BESIDE.search(path.stem)]
     if not paths:
         raise ImageError(f"{folder}: expected results, found only pictures that show comparisons")
     if sharp is None:
@@ -97,15 +96,21 @@ def match(folder: Path, sharp: dict[str, Path] | None, by_order: bool = False, w
     return _by_order(folder, paths, sharp) if by_order else _by_words(folder, paths, sharp)
 
 
-def _images(folder: Path, without: Path | None) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     if not os.path.isdir(folder):
         what = "a file, and no folder" if os.path.isfile(folder) else "no such folder"
         raise ImageError(f"{folder}: {what}; expected images")
-    skipped = without.resolve() if without else None
-    paths = [path for path in images_in(folder) if skipped is None or skipped not in path.resolve().parents]
+    paths = [path for path in images_in(folder) if not _is_of_report(path)]
     if not paths:
         raise ImageError(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none")
     return paths
+
+
+def _is_of_report(path: Path) -> bool:
+    """Return whether a report has written this picture, for its page or as a figure."""
+    if path.parent.name == "pictures":
+        return _OF_PAGE.fullmatch(path.stem) is not None
+    return path.parent.name == "figures" and path.with_suffix(".pdf").is_file()
 
 
 def _by_order(folder: Path, paths: Sequence[Path], sharp: dict[str, Path]) -> Matched:
@@ -140,6 +145,12 @@ def _by_words(folder: Path, paths: Sequence[Path], sharp: dict[str, Path]) -> Ma
         if missing := [name for name in sharp if name not in found]:
             where = f"{folder} ({stage})" if stage else str(folder)
             problems.append(f"{where}: no result of {_some(missing)}; scored without")
+    if len(stages) > max(2, len(placed) / 2) and len({place.name for place in placed.values()}) > 1:
+        first, second = list(placed)[:2]
+        raise ImageError(
+            f"{folder}: expected names of which one part tells the image, got {first.name} and {second.name}, in which "
+            "several could; rename them, or give --match order"
+        )
     short = any(place.is_short for place in placed.values())
     return Matched(folder, stages, _how(folder, stages, sharp, short), problems)
 
@@ -156,11 +167,11 @@ def _placed(candidates: Mapping[Path, Sequence[_Place]]) -> dict[Path, _Place]:
         for place in places:
             patterns[place.is_short, place.before, place.after].setdefault(path, place)
 
-    def worth(places: Mapping[Path, _Place]) -> tuple[bool, int, int, bool]:
-        """Whole names go before file names; then how many images, how many words, whether at a file name's start."""
+    def worth(places: Mapping[Path, _Place]) -> tuple[bool, int, bool, int, bool]:
+        """Whole names go before file names; then how many images, whether as written, how many words, where."""
         any_of = next(iter(places.values()))
         images = len({place.name for place in places.values()})
-        return not any_of.is_short, images, any_of.length, any_of.starts_file
+        return not any_of.is_short, images, any_of.as_written, any_of.length, any_of.starts_file
 
     for fitting in sorted(patterns.values(), key=worth, reverse=True):
         for path, place in fitting.items():
@@ -185,6 +196,7 @@ class _Place:
         before, after: the words around it.
         length: its words.
         is_short: only its last part is there, which no other sharp image has.
+        as_written: its last part is there letter by letter, zeros before numbers too.
         starts_file: its words begin where those of the result's file name do, or before, and reach into them.
     """
 
@@ -193,6 +205,7 @@ class _Place:
     after: Words
     length: int
     is_short: bool
+    as_written: bool
     starts_file: bool
 
 
@@ -225,8 +238,9 @@ class _Names:
                     if within in known:
                         around = words[:start], words[start + length :]
                         is_short = known is self._files
+                        as_written = Path(known[within]).name.lower() in relative.stem.lower()
                         starts_file = start <= folders < start + length
-                        found.append(_Place(known[within], *around, length, is_short, starts_file))
+                        found.append(_Place(known[within], *around, length, is_short, as_written, starts_file))
         return found
 
 

@@ -10,12 +10,12 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from reblur_plugin.errors import ReblurError
-from reblur_plugin.evaluation.journal import Entry, Journal
+from reblur_plugin.evaluation.journal import Entry, Journal, file_name, text
 from reblur_plugin.evaluation.scores import BLURRY, REBLURRED, UNCHANGED
 from reblur_plugin.evaluation.variants import Variant
 from reblur_plugin.files import for_people, whole_file
@@ -86,7 +86,8 @@ class Run:
         records: each image and stage once.
         head: what else `summary.json` (of an unfinished run its journal) says.
         finished: whether the run came to its end.
-        torn: lines that a kill has torn.
+        torn: lines that a kill has torn, or that are none of ours.
+        replaced: lines of one image and stage that later ones with other scores replace.
     """
 
     folder: Path
@@ -95,6 +96,7 @@ class Run:
     head: Head
     finished: bool
     torn: int = 0
+    replaced: int = 0
 
 
 def records_of(run: str, dataset: str, entries: Iterable[Entry], head: Mapping[str, Any]) -> list[Record]:
@@ -158,7 +160,7 @@ def read_runs(folder: Path) -> list[Run]:
             f"{folder}: expected {RECORDS} and {SUMMARY} of a test or an evaluation, but they can't be read "
             f"({error.strerror}); run it first, or give a folder of pictures with --gt"
         ) from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise RecordError(
             f"{folder}: expected the journal of a test or an evaluation, got {error!r}; run it again"
         ) from error
@@ -174,15 +176,14 @@ def _has_journal(folder: Path) -> bool:
 
 
 def _finished(folder: Path) -> list[Run]:
-    records, torn = _read_lines(folder / RECORDS)
+    records, torn, replaced = _read_lines(folder / RECORDS)
     head = _summary(folder / SUMMARY)
     names = dict.fromkeys(record.run for record in records)
     if len(names) < 2:
-        return [Run(folder, str(head.get("run") or next(iter(names), folder.name)), records, head, True, torn)]
-    return [
-        Run(folder, name, [record for record in records if record.run == name], {}, True, torn if at == 0 else 0)
-        for at, name in enumerate(names)
-    ]
+        name = str(head.get("run") or next(iter(names), folder.name))
+        return [Run(folder, name, records, head, True, torn, replaced)]
+    runs = [Run(folder, name, [one for one in records if one.run == name], {}, True) for name in names]
+    return [replace(runs[0], torn=torn, replaced=replaced), *runs[1:]]
 
 
 def _summary(path: Path) -> Head:
@@ -203,20 +204,22 @@ def _unfinished(folder: Path) -> Run:
     return Run(folder, name, records, head, False)
 
 
-def _read_lines(path: Path) -> tuple[list[Record], int]:
-    """Return the records of a file, the last of equals, and the number of lines that are none."""
+def _read_lines(path: Path) -> tuple[list[Record], int, int]:
+    """Return the records of a file, the last of equals, the lines that are none, and those that others replace."""
     found: dict[tuple[str, str, str, str], Record] = {}
-    torn = 0
+    torn = replaced = 0
     for line in path.read_bytes().splitlines():
         if not line.strip(b"\0 "):
             continue
         try:
             record = _from_json(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             torn += 1
             continue
-        found[record.run, record.dataset, record.image, record.stage] = record
-    return list(found.values()), torn
+        key = record.run, record.dataset, record.image, record.stage
+        replaced += key in found and (found[key].scores, found[key].pixels) != (record.scores, record.pixels)
+        found[key] = record
+    return list(found.values()), torn, replaced
 
 
 def _to_json(record: Record) -> dict[str, Any]:
@@ -229,30 +232,26 @@ def _from_json(values: dict[str, Any]) -> Record:
     """Return the record of a line.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: if it is none.
+        ValueError, KeyError, TypeError, AttributeError, OverflowError: if it is none.
     """
     scores = {}
     for name, score in values["scores"].items():
-        variant = Variant(*(_text(score[key]) for key in ("metric", "form", "better")))
+        variant = Variant(*(text(score[key]) for key in ("metric", "form", "better")))
         scores[name] = Score(float(score["value"]), variant)
     numbers = {key: None if values.get(key) is None else float(values[key]) for key in ("loss", "change", "seconds")}
     record = Record(**{**values, **numbers, "scores": scores})
-    for text in (record.run, record.dataset, record.image, record.stage, record.blur_kind):
-        _text(text)
-    for optional in (record.reference, record.fallback, record.picture, record.blurry, record.sharp):
-        _text(optional or "")
+    for word in (record.run, record.dataset, record.image, record.stage, record.blur_kind):
+        text(word)
+    for optional in (record.reference, record.fallback):
+        text(optional or "")
+    for path in (record.picture, record.blurry, record.sharp):
+        file_name(path or "")
     for mapping in (record.pixels, record.weights, record.versions):
         for key, value in mapping.items():
-            _text(key), _text(value)
+            text(key), text(value)
     if not isinstance(record.step, (int, type(None))):
         raise TypeError(f"expected a number of steps, got {record.step!r}")
     return record
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected a text, got {value!r}")
-    return value
 
 
 def _number(value: float | None) -> float | str | None:

@@ -32,7 +32,6 @@ def main() -> int:
         processes=arguments.processes,
         by_order=arguments.match == "order",
         overwrite=True,  # what it holds is this report's own
-        without=arguments.out,
     )
     pictures = Pictures(arguments.pictures, arguments.stages == "all")
     page, problems = writing.write(asked, arguments.out, arguments.title, arguments.crops, pictures)

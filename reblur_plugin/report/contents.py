@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from reblur_plugin.evaluation.folders import RESULT
 from reblur_plugin.evaluation.scores import ADAPTED, BLURRY, DEBLURRED, REBLURRED, UNCHANGED
 from reblur_plugin.evaluation.variants import PAPER, Variant
 from reblur_plugin.report import published
@@ -54,8 +55,8 @@ def _infinite(study: Study) -> list[str]:
         for variant in study.variants:
             count = sum(map(math.isinf, study.values.get((method, variant), {}).values()))
             if count:
-                which = f"{variant.metric} of {study.label(method)} is infinite for {count} images"
-                notes.append(f"{which} (equal to the sharp one), which its mean leaves out.")
+                which = f"{variant.metric} of {study.label(method)} is infinite for {count} image{'s' * (count > 1)}"
+                notes.append(f"{which} (equal to the sharp one), left out of its mean.")
     return notes
 
 
@@ -121,7 +122,8 @@ def _notes(rows: Sequence[published.Row]) -> list[str]:
 
 def _ours(study: Study, row: published.Row) -> dict[str, float]:
     """Return our values of a row, by metric."""
-    method = next((one for one in study.methods if (one.run, one.stage) == (row.run, row.stage)), None)
+    stages = (row.stage, RESULT) if row.stage == DEBLURRED else (row.stage,)  # a folder of pictures has a result
+    method = next((one for one in study.methods if one.run == row.run and one.stage in stages), None)
     if method is None:
         return {}
     found = {}

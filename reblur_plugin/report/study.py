@@ -127,6 +127,9 @@ def study_of(runs: Sequence[Run]) -> Study:
             study.problems.append(f"{run.folder}: unfinished; the images that it had finished are shown")
         if run.torn:
             study.problems.append(f"{run.folder}: damaged lines of records: {run.torn}; left out")
+        if run.replaced:
+            count = f"lines of one image with other scores: {run.replaced}"
+            study.problems.append(f"{run.folder}: {count}; the last counts")
         _add_run(study, run, pixels, found_variants)
     names = {one for values in study.values.values() for one in values}
     names |= {one for pictures in study.pictures.values() for one in pictures}

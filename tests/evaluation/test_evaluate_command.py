@@ -367,7 +367,11 @@ class TestWhatIsThere:
         found = evaluating(pairs, "mine")
         journal = Journal(pairs / "out" / "mine" / "journal")
         journal.start(found.runs[0].head)
+        whole = {"dataset": "gt", "index": 0, "name": "1", "stages": {}, "trace": []}
+        odd = [{"index": "x"}, {"name": 5}, {"pictures": {"result": 5}}, {"sharp": 5}, {"pixels": "x"}, {"trace": 3}]
+        odd += [{"stages": {"result": {"psnr": 10**400}}}, {"stages": {"result": {"psnr": []}}}]
         lines = [b'{"a": 1}', b'{"dataset": "gt", "index": 3}', b"[]", b"7"]
+        lines += [json.dumps({**whole, **change}).encode() for change in odd]
         (journal.folder / "0.jsonl").write_bytes(b"\n".join(lines))
         assert evaluating(pairs, "mine").scored == 3
 
@@ -384,13 +388,33 @@ class TestWhatIsThere:
         assert found.failures == []
         assert len(values(found, "psnr")) == 3
 
+    def test_a_mended_file_is_scored(self, pairs: Path) -> None:
+        whole = (pairs / "mine" / "1.png").read_bytes()
+        (pairs / "mine" / "1.png").write_bytes(whole[:50])
+        assert len(evaluating(pairs, "mine").failures) == 1
+        (pairs / "mine" / "1.png").write_bytes(whole)
+        assert evaluating(pairs, "mine").failures == []
+
+    def test_notes_are_told_again(self, pairs: Path) -> None:
+        write(pairs / "gt" / "1.png", np.zeros((90, 100, 3), np.uint8))  # too small for NIQE
+        write(pairs / "mine" / "1.png", np.ones((90, 100, 3), np.uint8))
+        first, second = (evaluating(pairs, "mine", metrics=("psnr", "niqe")) for _ in range(2))
+        assert first.notes == second.notes
+        assert "NIQE: expected at least two blocks of 96x96 pixels, got 100x90; left out" in first.notes[0]
+
+    def test_a_file_in_the_journals_place_is_one_sentence(self, pairs: Path) -> None:
+        (pairs / "out" / "mine").mkdir(parents=True)
+        (pairs / "out" / "mine" / "journal").write_text("x")
+        with pytest.raises(FileError, match=r"journal: can't be written \(Not a directory\)"):
+            evaluating(pairs, "mine")
+
     def test_another_evaluation_of_the_same_place_is_refused(self, pairs: Path) -> None:
         with locked(pairs / "out" / "mine"), pytest.raises(FileError, match="expected no other run to write there"):
             evaluating(pairs, "mine")
 
 
 class TestLabels:
-    @pytest.mark.parametrize("label", ["..", ".", "", "a/b", "a\\b", "C:"])
+    @pytest.mark.parametrize("label", ["..", ".", "", "a/b", "a\\b", "C:", "x" * 300, "a\nb"])
     def test_one_that_is_no_plain_name_is_refused(self, pairs: Path, label: str) -> None:
         with pytest.raises(ReblurError, match="expected LABEL=FOLDER with a plain name as LABEL, got"):
             evaluating(pairs, **{"results": [f"{label}={pairs / 'mine'}"]})

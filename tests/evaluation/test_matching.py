@@ -131,6 +131,17 @@ class TestNamesWithNumbersBesides:
     def test_a_version_of_one_image_alone(self, matching: Matching) -> None:
         assert files(matching(["1.png", "2.png"], ["0001_v2.png"])) == {"v_2": {"1": "0001_v2.png"}}
 
+    @pytest.mark.parametrize(("name", "image"), [("v2_0001", "0001"), ("v1_0002", "0002"), ("0001_v2", "0001")])
+    def test_one_image_alone_is_the_one_written_out(self, matching: Matching, name: str, image: str) -> None:
+        (stage,) = files(matching(["0001.png", "0002.png"], [f"{name}.png"])).values()
+        assert stage == {image: f"{name}.png"}
+
+    def test_two_numbers_that_both_run_are_refused(self, matching: Matching) -> None:
+        names = [f"{number:04d}" for number in range(10)]
+        results = [f"{number:04d}_img{(number + 1) % 10:04d}.png" for number in range(10)]
+        with pytest.raises(ImageError, match=r"got 0000_img0001\.png and 0001_img0002\.png, in which several could"):
+            matching([f"{name}.png" for name in names], results)
+
     def test_letters_that_are_digits_elsewhere(self, matching: Matching) -> None:
         found = matching(["a².png", "a③.png"], ["a²_out.png", "a③_out.png"])
         assert files(found) == {"out": {"a²": "a²_out.png", "a③": "a③_out.png"}}
@@ -179,10 +190,11 @@ class TestWhatIsLeftOut:
             matching(["1.png"], ["1_comparison.png"])
 
 
-def test_what_is_written_to_is_not_looked_into(tmp_path: Path) -> None:
-    folder = touch(tmp_path, ["1.png", "report/pictures/1.jpg"])
-    assert list(named_images(folder, SHARP, tmp_path / "report")[0]) == ["1"]
-    assert files(match(folder, None, without=tmp_path / "report")) == {"": {"1": "1.png"}}
+def test_what_a_report_has_written_is_no_result(tmp_path: Path) -> None:
+    names = [f"report/pictures/{'0a' * 10}.webp", "report/figures/crops.png", "report/figures/crops.pdf"]
+    folder = touch(tmp_path, ["1.png", "pictures/2.png", "figures/3.png", *names])
+    assert list(named_images(folder, SHARP)[0]) == ["1", "figures/3", "pictures/2"]
+    assert list(files(match(folder, None))[""]) == ["1", "figures/3", "pictures/2"]
 
 
 class TestByOrder:

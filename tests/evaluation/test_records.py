@@ -114,7 +114,9 @@ class TestReading:
         first = path.read_bytes()
         written(tmp_path, entry("a/1", 35.0))
         path.write_bytes(first + path.read_bytes())
-        assert [one.scores["p"].value for one in records.read_runs(tmp_path)[0].records] == [35.0, 36.0, 40.0]
+        (run,) = records.read_runs(tmp_path)
+        assert [one.scores["p"].value for one in run.records] == [35.0, 36.0, 40.0]
+        assert run.replaced == 2  # the third is the same
 
     def test_an_unfinished_run_has_the_images_that_it_finished(self, tmp_path: Path) -> None:
         journal = Journal(tmp_path / "journal")
@@ -153,6 +155,9 @@ class TestReading:
             {"scores": {"p": {"value": 1, "metric": ["a"], "form": "", "better": "higher"}}},
             {"scores": {"p": {"value": "much", "metric": "PSNR", "form": "", "better": "higher"}}},
             {"unknown": 1},
+            {"sharp": "a\0b"},
+            {"blurry": "\ud800"},
+            {"loss": 10**400},
         ],
         ids=str,
     )

@@ -372,3 +372,11 @@ class TestHeadings:
     def test_intervals_of_few_images_are_said_to_be_too_narrow(self, images: int, few: bool) -> None:
         study = study_of([of_psnr("a", deblurred=[30.0 + number for number in range(images)])])
         assert ("Of so few images, bootstrap intervals are too narrow." in scores(study).notes) is few
+
+
+def test_a_folder_of_pictures_fills_the_row_of_its_label() -> None:
+    table = paper_table(study_of([run_of("gopro_srn_l1_test", {"result": {PSNR: [30.0, 31.0]}})]), "2")
+    assert table is not None
+    (row,) = [row for row in texts(table) if row[:2] == ["SRN", "L1"]]
+    assert "30.50" in row
+    assert "-0.12" in row  # from 30.62

@@ -138,7 +138,7 @@ class TestAgain:
     def test_a_report_within_the_results_is_not_taken_for_one(self, pictures: Path) -> None:
         for _ in range(2):
             out = pictures / "srn" / "report"
-            assert report(out, pictures / "srn", sharp=pictures / "gopro", without=out) == []
+            assert report(out, pictures / "srn", sharp=pictures / "gopro") == []
             assert [one["label"] for one in data(out)["methods"]] == ["srn"]
 
 

@@ -14,10 +14,10 @@ import torch
 from reblur_plugin.core.device import device_named
 from reblur_plugin.errors import MetricError, ReblurError
 from reblur_plugin.evaluation import records, variants
-from reblur_plugin.evaluation.folders import RESULT, Outcome, Task, evaluate_folder, labels, pool_of
+from reblur_plugin.evaluation.folders import Outcome, Task, evaluate_folder, labels, pool_of
 from reblur_plugin.evaluation.matching import BLURRY, SHARP, Matched, match, named_images
 from reblur_plugin.evaluation.scores import BLURRY as BLURRY_STAGE
-from reblur_plugin.evaluation.scores import text_table
+from reblur_plugin.evaluation.scores import RESULT, text_table
 from reblur_plugin.evaluation.values import Measured, Metrics, needs_reference, value
 from reblur_plugin.files import FileError, at_home
 from reblur_plugin.names import problem

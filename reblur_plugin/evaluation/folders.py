@@ -21,12 +21,11 @@ from reblur_plugin.evaluation import records, variants
 from reblur_plugin.evaluation.file_scores import FileScores, score_files
 from reblur_plugin.evaluation.journal import Entry, Journal
 from reblur_plugin.evaluation.matching import Matched
-from reblur_plugin.evaluation.scores import BLURRY
+from reblur_plugin.evaluation.scores import BLURRY, RESULT
 from reblur_plugin.evaluation.values import Metrics
 from reblur_plugin.evaluation.workers import CAN_START, Workers
 from reblur_plugin.files import as_bytes, locked
 
-RESULT = "result"  # the stage of a folder that has only one
 _AHEAD = 4  # images a process that wait for it
 
 

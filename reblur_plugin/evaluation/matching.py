@@ -16,6 +16,7 @@ from pathlib import Path
 
 from reblur_plugin.data.images import SUFFIXES, ImageError
 from reblur_plugin.data.listing import images_in, in_order
+from reblur_plugin.evaluation.scores import RESULT
 
 # Folders of one kind of images; of several in one data set the first here is taken (D11: blur_gamma)
 SHARP = ("sharp", "gt", "target", "targets", "groundtruth", "ground_truth", "hr", "clean", "reference")
@@ -183,7 +184,11 @@ def _how(folder: Path, stages: dict[str, dict[str, Path]], sharp: dict[str, Path
     stage, found = max(stages.items(), key=lambda item: len(item[1]))
     name, path = next(iter(found.items()))
     rule = "by the words of file names alone" if short else "by the words of their names"
-    besides = f", stages {', '.join(stages)}" if len(stages) > 1 else (f", all but {stage!r}" if stage else "")
+    besides = (
+        f", stages {', '.join(one or RESULT for one in stages)}"
+        if len(stages) > 1
+        else (f", all but {stage!r}" if stage else "")
+    )
     return f"{len(found)} of {len(sharp)} {rule}{besides} ({path.relative_to(folder).as_posix()} is {name})"
 
 

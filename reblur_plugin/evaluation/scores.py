@@ -13,6 +13,7 @@ from typing import Any
 from reblur_plugin.files import for_people, whole_file
 
 BLURRY, DEBLURRED, ADAPTED, REBLURRED = "blurry", "deblurred", "adapted", "reblurred"
+RESULT = "result"  # of a folder of pictures, whoever made them
 UNCHANGED = "unchanged"  # L itself against B: what an M_R scores that changes nothing (Table 1)
 
 

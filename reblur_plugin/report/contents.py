@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from reblur_plugin.evaluation.folders import RESULT
-from reblur_plugin.evaluation.scores import ADAPTED, BLURRY, DEBLURRED, REBLURRED, UNCHANGED
+from reblur_plugin.evaluation.scores import ADAPTED, BLURRY, DEBLURRED, REBLURRED, RESULT, UNCHANGED
 from reblur_plugin.evaluation.variants import PAPER, Variant
 from reblur_plugin.report import published
 from reblur_plugin.report.statistics import Difference, Estimate, difference, estimate, mean_of

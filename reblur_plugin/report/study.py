@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reblur_plugin.data.listing import in_order
-from reblur_plugin.evaluation.folders import RESULT
 from reblur_plugin.evaluation.records import Record, Run
-from reblur_plugin.evaluation.scores import BLURRY, REBLURRED, UNCHANGED
+from reblur_plugin.evaluation.scores import BLURRY, REBLURRED, RESULT, UNCHANGED
 from reblur_plugin.evaluation.variants import PAPER, Variant
 
 _ORDER = ("LPIPS", "NIQE", "PSNR", "SSIM", "reblurability")  # the paper's, and ours

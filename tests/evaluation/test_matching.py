@@ -152,6 +152,7 @@ class TestStages:
         names = ["1.png", "1_adapted.png", "1_adapted_3.png", "1_comparison.png"]
         found = matching(["1.png"], names)
         assert files(found) == {"": {"1": "1.png"}, "adapted": {"1": names[1]}, "adapted_3": {"1": names[2]}}
+        assert found.how == "1 of 1 by the words of their names, stages result, adapted, adapted_3 (1.png is 1)"
 
     def test_folders_of_the_same_images_are_stages(self, matching: Matching) -> None:
         found = matching(["1.png", "2.png"], ["all/SRN/1.png", "all/SRN/2.png", "all/DHN/1.png", "all/DHN/2.png"])

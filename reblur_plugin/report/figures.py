@@ -132,20 +132,22 @@ def inverse_relation(study: Study) -> Figure | None:
     points = sorted(point for point in points if not any(map(math.isnan, point)))
     if not points:
         return None
-    figure = Figure(figsize=(COLUMN, COLUMN * 0.85), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(2 * COLUMN, COLUMN * 0.85), layout="constrained")
+    ours, printed = figure.subplots(1, 2)
     x, reblurred, unchanged = zip(*points, strict=True)
-    axes.plot(x, reblurred, "-o", color=COLOURS[0], markersize=4, label="M_R(L), these runs")
-    axes.plot(x, unchanged, ":s", color=COLOURS[0], markersize=3, label="L itself, these runs")
+    ours.plot(x, reblurred, "-o", color=COLOURS[0], markersize=4, label="M_R(L)")
+    ours.plot(x, unchanged, ":s", color=COLOURS[0], markersize=3, label="L itself")
     rows = [row for row in published.rows() if row.table == "1"]
-    deblurred, printed = (
+    deblurred, paper = (
         [float(row.values["PSNR"] or "nan") for row in rows if row.group == group]
         for group in ("deblurring", "reblurring")
     )
-    axes.plot(deblurred, printed, "-^", color=COLOURS[1], markersize=4, label="M_R(L), the paper")
-    axes.set_xlabel("PSNR(L, S) in dB: how well deblurred")
-    axes.set_ylabel("PSNR to B in dB: how well reblurred")
-    axes.legend()
+    printed.plot(deblurred, paper, "-^", color=COLOURS[1], markersize=4, label="M_R(L)")
+    for axes, title in ((ours, "these runs"), (printed, "the paper's Table 1")):
+        axes.set_title(title, fontsize=8)
+        axes.set_xlabel("PSNR(L, S) in dB: how well deblurred")
+        axes.set_ylabel("PSNR to B in dB: how well reblurred")
+        axes.legend()
     return figure
 
 

@@ -26,7 +26,6 @@ _HOME = {  # where BasicSR has what the adapters use
     "build_model": "models",
     "build_network": "archs",
     "calculate_metric": "metrics",
-    "calculate_psnr": "metrics",
     "get_root_logger": "utils",
     "get_time_str": "utils",
     "init_tb_logger": "utils",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from reblur_plugin.evaluation.scores import ADAPTED, BLURRY, DEBLURRED, REBLURRED, RESULT, UNCHANGED
+from reblur_plugin.evaluation.scores import BLURRY, DEBLURRED, RESULT
 from reblur_plugin.evaluation.variants import PAPER, Variant
 from reblur_plugin.report import published
-from reblur_plugin.report.statistics import Difference, Estimate, difference, estimate, mean_of
+from reblur_plugin.report.statistics import Difference, Estimate, difference, estimate
 from reblur_plugin.report.study import Method, Study
 from reblur_plugin.report.tables import Cell, Table
 
@@ -78,7 +78,7 @@ def differences(study: Study) -> Table:
 def _pairs(study: Study) -> list[tuple[Method, Method]]:
     """Return pairs to compare, without repetition."""
     pairs, firsts = [], []
-    for run in dict.fromkeys(one.run for one in study.methods if one.run):
+    for run in study.run_names():
         own = study.of_run(run)
         if not own:
             continue
@@ -122,16 +122,9 @@ def _notes(rows: Sequence[published.Row]) -> list[str]:
 def _ours(study: Study, row: published.Row) -> dict[str, float]:
     """Return our values of a row, by metric."""
     stages = (row.stage, RESULT) if row.stage == DEBLURRED else (row.stage,)  # a folder of pictures has a result
-    method = next((one for one in study.methods if one.run == row.run and one.stage in stages), None)
-    if method is None:
-        return {}
-    found = {}
-    for metric in row.values:
-        variant = study.metric(metric)
-        values = study.values.get((method, variant), {}) if variant else {}
-        if values:
-            found[metric] = mean_of(list(values.values()))
-    return found
+    method = study.find(row.run, *stages)
+    found = {metric: study.mean(method, study.metric(metric)) for metric in row.values}
+    return {metric: mean for metric, mean in found.items() if not math.isnan(mean)}
 
 
 def _beside(printed: str | None, ours: float | None, variant: Variant | None) -> list[Cell]:
@@ -164,15 +157,12 @@ def _what_ours_are(study: Study, rows: Sequence[published.Row]) -> list[str]:
 
 def inverse_relation(study: Study) -> Table | None:
     """Return PSNR of L, of M_R(L) against B, and of L against B, for all runs that reblur (Table 1)."""
-    psnr = study.metric("PSNR")
-    reblurring = [one for one in study.methods if one.stage == REBLURRED]
-    if psnr is None or not reblurring:
-        return None
     rows = []
-    for method in reblurring:
-        found = [_psnr_of(study, method.run, stage) for stage in (DEBLURRED, REBLURRED, UNCHANGED)]
-        gain = found[1] - found[2]
-        rows.append([Cell(method.run), *(Cell(_number(value, 2), value) for value in (*found, gain))])
+    for run, (deblurred, reblurred, unchanged) in study.reblurring().items():
+        found = deblurred, reblurred, unchanged, reblurred - unchanged
+        rows.append([Cell(run), *(Cell(_number(value, 2), value) for value in found)])
+    if not rows:
+        return None
     rows.sort(key=lambda row: (math.isnan(row[1].number or 0.0), row[1].number))
     header = ["run", "PSNR(L, S)", "PSNR(M_R(L), B)", "PSNR(L, B)", "gain of M_R"]
     notes = ["PSNR(L, B) is what an M_R scores that changes nothing: this part of the relation is trivial."]
@@ -180,22 +170,10 @@ def inverse_relation(study: Study) -> Table | None:
     return Table("inverse_relation", "The better deblurred, the harder to reblur: these runs", header, rows, 1, notes)
 
 
-def _psnr_of(study: Study, run: str, stage: str) -> float:
-    psnr = study.metric("PSNR")
-    method = next((one for one in study.methods if (one.run, one.stage) == (run, stage)), None)
-    values = study.values.get((method, psnr), {}) if method and psnr else {}
-    return mean_of(list(values.values()))
-
-
 def images(study: Study) -> Table:
     """Return what adaptation does to each image: where it helps and where it doesn't."""
-    pairs = []
-    for run in dict.fromkeys(one.run for one in study.methods if one.run):
-        own = {one.stage: one for one in study.of_run(run)}
-        if DEBLURRED in own and ADAPTED in own:
-            pairs.append((own[DEBLURRED], own[ADAPTED]))
     rows = []
-    for before, after in pairs:
+    for before, after in study.adaptations():
         for name in study.images:
             cells = []
             for variant in study.variants:

@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from reblur_plugin.evaluation.scores import ADAPTED, BLURRY, DEBLURRED, REBLURRED, UNCHANGED
+from reblur_plugin.evaluation.scores import BLURRY
 from reblur_plugin.evaluation.variants import Variant
 from reblur_plugin.files import for_people, whole_file
 from reblur_plugin.report import published
@@ -98,7 +98,7 @@ def tradeoff(study: Study) -> Figure | None:
     panels = [one for one in (study.metric("LPIPS"), study.metric("NIQE"), study.metric("SSIM")) if one]
     if psnr is None or not panels:
         return None
-    curves = {run: _steps(study, run) for run in _runs(study)}
+    curves = {run: _steps(study, run) for run in study.run_names()}
     curves = {run: methods for run, methods in curves.items() if methods}
     if not curves:
         return None
@@ -125,11 +125,7 @@ def tradeoff(study: Study) -> Figure | None:
 
 def inverse_relation(study: Study) -> Figure | None:
     """Return PSNR(M_R(L), B) and PSNR(L, B) against PSNR(L, S), with the paper's Table 1 beside."""
-    points = []
-    for method in study.methods:
-        if method.stage == REBLURRED:
-            points.append(tuple(_psnr(study, method.run, stage) for stage in (DEBLURRED, REBLURRED, UNCHANGED)))
-    points = sorted(point for point in points if not any(map(math.isnan, point)))
+    points = sorted(found for found in study.reblurring().values() if not any(map(math.isnan, found)))
     if not points:
         return None
     figure = Figure(figsize=(2 * COLUMN, COLUMN * 0.85), layout="constrained")
@@ -153,22 +149,18 @@ def inverse_relation(study: Study) -> Figure | None:
 
 def gain(study: Study) -> Figure | None:
     """Return each image's change by adaptation, a panel a metric, sorted, for each run that adapts."""
-    pairs = []
-    for run in _runs(study):
-        own = {one.stage: one for one in study.of_run(run)}
-        if DEBLURRED in own and ADAPTED in own:
-            pairs.append((run, own[DEBLURRED], own[ADAPTED]))
-    variants = [one for one in study.variants if any(study.values.get((after, one)) for _, _, after in pairs)][:4]
+    pairs = study.adaptations()
+    variants = [one for one in study.variants if any(study.values.get((after, one)) for _, after in pairs)][:4]
     if not variants:
         return None
     figure = Figure(figsize=(COLUMN * len(variants) * 0.75, COLUMN * 0.75), layout="constrained")
     for axes, variant in zip(figure.subplots(1, len(variants), squeeze=False)[0], variants, strict=True):
-        for number, (run, before, after) in enumerate(pairs):
+        for number, (before, after) in enumerate(pairs):
             names = study.common((before, after), variant)
             changes = sorted(
                 b - a for a, b in zip(study.on(before, variant, names), study.on(after, variant, names), strict=True)
             )
-            _dots(axes, changes, variant, COLOURS[number % len(COLOURS)], shown(run))
+            _dots(axes, changes, variant, COLOURS[number % len(COLOURS)], shown(before.run))
         axes.axhline(0, color="black", linewidth=0.6)
         axes.set_xlabel("images, sorted")
         axes.set_xticks([])
@@ -185,19 +177,8 @@ def _dots(axes: Any, changes: Sequence[float], variant: Variant, colour: str, la
     axes.scatter(places, changes, s=14, c=filled, edgecolors=colour, linewidths=0.8, label=label)
 
 
-def _runs(study: Study) -> list[str]:
-    return list(dict.fromkeys(one.run for one in study.methods if one.run))
-
-
 def _steps(study: Study, run: str) -> list[Method]:
     """Return a run's methods along its adaptation; of one without, its only result."""
     own = [one for one in study.of_run(run) if one.stage != BLURRY]
     along = sorted((one for one in own if one.step is not None), key=lambda one: one.step or 0)
     return along or own[:1]
-
-
-def _psnr(study: Study, run: str, stage: str) -> float:
-    psnr = study.metric("PSNR")
-    method = next((one for one in study.methods if (one.run, one.stage) == (run, stage)), None)
-    values = study.values.get((method, psnr), {}) if method and psnr else {}
-    return mean_of(list(values.values()))

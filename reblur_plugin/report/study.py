@@ -10,8 +10,9 @@ from pathlib import Path
 
 from reblur_plugin.data.listing import in_order
 from reblur_plugin.evaluation.records import Record, Run
-from reblur_plugin.evaluation.scores import BLURRY, REBLURRED, RESULT, UNCHANGED
+from reblur_plugin.evaluation.scores import ADAPTED, BLURRY, DEBLURRED, REBLURRED, RESULT, UNCHANGED
 from reblur_plugin.evaluation.variants import PAPER, Variant
+from reblur_plugin.report.statistics import mean_of
 
 _ORDER = ("LPIPS", "NIQE", "PSNR", "SSIM", "reblurability")  # the paper's, and ours
 _AGAINST_BLURRY = {REBLURRED: "reblurred (against blurry)", UNCHANGED: "deblurred (against blurry)"}
@@ -66,11 +67,38 @@ class Study:
         stage = _AGAINST_BLURRY.get(method.stage, method.stage.replace("_", " "))
         if method.stage == RESULT:
             return method.run
-        return (
-            stage
-            if not method.run or len({one.run for one in self.methods if one.run}) == 1
-            else f"{method.run} {stage}"
-        )
+        return stage if not method.run or len(self.run_names()) == 1 else f"{method.run} {stage}"
+
+    def run_names(self) -> list[str]:
+        """Return the runs' names in their order."""
+        return list(dict.fromkeys(one.run for one in self.methods if one.run))
+
+    def find(self, run: str, *stages: str) -> Method | None:
+        """Return a run's method at one of these stages."""
+        return next((one for one in self.methods if one.run == run and one.stage in stages), None)
+
+    def mean(self, method: Method | None, variant: Variant | None) -> float:
+        """Return a method's mean over its images with a finite value; nan without any."""
+        found = self.values.get((method, variant), {}) if method and variant else {}
+        return mean_of(list(found.values()))
+
+    def adaptations(self) -> list[tuple[Method, Method]]:
+        """Return what each run that adapts gives before and after."""
+        pairs = ((self.find(run, DEBLURRED), self.find(run, ADAPTED)) for run in self.run_names())
+        return [(before, after) for before, after in pairs if before and after]
+
+    def reblurring(self) -> dict[str, tuple[float, float, float]]:
+        """Return PSNR of L to S, of M_R(L) to B and of L to B, by the runs that reblur (Table 1); nan where unknown."""
+        psnr = self.metric("PSNR")
+        return {
+            one.run: (
+                self.mean(self.find(one.run, DEBLURRED), psnr),
+                self.mean(one, psnr),
+                self.mean(self.find(one.run, UNCHANGED), psnr),
+            )
+            for one in self.methods
+            if one.stage == REBLURRED and psnr
+        }
 
     def metric(self, name: str) -> Variant | None:
         """Return the paper's form of a metric, else the first one."""
@@ -95,7 +123,7 @@ class Study:
     def ends(self) -> list[Method]:
         """Return the input, and of each run its first and its last result."""
         found = [one for one in self.methods if one.stage == BLURRY]
-        for run in dict.fromkeys(one.run for one in self.methods if one.run):
+        for run in self.run_names():
             own = self.of_run(run)
             found += own if len(own) <= 2 else [own[0], own[-1]]
         return found

@@ -120,3 +120,8 @@ def test_a_device_that_is_not_there_is_a_sentence(name: str) -> None:
         DeviceError, match=rf"--device: expected a device of this machine, got '{name}' \(.+\); try cpu"
     ):
         device_named(name)
+
+
+def test_a_device_that_computes_nothing_is_refused() -> None:
+    with pytest.raises(DeviceError, match="--device: expected a device of this machine, got 'meta'"):
+        device_named("meta")

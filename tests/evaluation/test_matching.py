@@ -121,6 +121,12 @@ class TestNamesWithNumbersBesides:
         assert stage == {name: form.format(name) for name in names}
         assert found.problems == []
 
+    @pytest.mark.parametrize("form", ["v2_{}.png", "4_{}_2x.png"])
+    def test_without_zeros_what_fits_most_images_is_meant(self, matching: Matching, form: str) -> None:
+        names = [str(number) for number in range(1, 7)]
+        (stage,) = files(matching([f"{name}.png" for name in names], [form.format(name) for name in names])).values()
+        assert stage == {name: form.format(name) for name in names}
+
     @pytest.mark.parametrize("form", ["{}_{}.png", "{}_{}_2x.png", "{}/{}_1.png", "{}/{}.png"])
     def test_of_reds(self, matching: Matching, form: str) -> None:
         pairs = [(f"{clip:03d}", f"{frame:08d}") for clip in range(3) for frame in range(4)]

@@ -52,7 +52,7 @@ def test_low_weights_may_be_adapted_where_autocast_converts_the_image() -> None:
 
 def test_the_gpu_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     # torch.cuda.set_device takes no device without
-    monkeypatch.setattr(devices.torch, "empty", lambda *_, **__: None)
+    monkeypatch.setattr(devices.torch, "zeros", lambda *_, **__: torch.ones(1))
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
     assert [str(device_named(name)) for name in ("cuda", "cuda:1", "cpu")] == ["cuda:2", "cuda:1", "cpu"]
 

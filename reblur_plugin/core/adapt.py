@@ -43,6 +43,7 @@ def adapt(
     *,
     plan: Plan | None = None,
     tick: Callable[[], None] | None = None,
+    seen: Callable[[int, Tensor], None] | None = None,
     **choices: Any,
 ) -> Adaptation:
     """Return Algorithm 1's result for one blurry image: an `Adapter` used once.
@@ -58,6 +59,8 @@ def adapt(
         config: the choices; or give them by name: `adapt(..., steps=3, lr=1e-6)`.
         plan: how to compute it; by default the whole photograph at once, or whatever fits into `max_memory`.
         tick: called after each pass over a tile, of which there are N + 1 for each.
+        seen: called with i and L^i, before histogram matching, as soon as it is there: i from 0 to N. Its time counts
+            as that of the next pass.
 
     Raises:
         AdaptError: if the input is no single float image, a network is on another device or of another type, has no
@@ -66,7 +69,7 @@ def adapt(
     """
     if config is not None and choices:
         raise AdaptError(f"adapt: give either config or single choices, got both ({', '.join(choices)})")
-    return Adapter(deblur_net, reblur_net, config or AdaptConfig(**choices))(blurry, plan, tick)
+    return Adapter(deblur_net, reblur_net, config or AdaptConfig(**choices))(blurry, plan, tick, seen)
 
 
 class Adapter:
@@ -105,7 +108,13 @@ class Adapter:
         self._adapted: list[Tensor] | None = None
         self._costs: dict[tuple[int, torch.dtype, torch.device], Costs] = {}  # by channels, type and device
 
-    def __call__(self, blurry: Tensor, plan: Plan | None = None, tick: Callable[[], None] | None = None) -> Adaptation:
+    def __call__(
+        self,
+        blurry: Tensor,
+        plan: Plan | None = None,
+        tick: Callable[[], None] | None = None,
+        seen: Callable[[int, Tensor], None] | None = None,
+    ) -> Adaptation:
         """Return `adapt`'s result for the next photograph. After one that went astray the next begins at theta.
 
         Arguments and errors as for `adapt`.
@@ -113,7 +122,7 @@ class Adapter:
         _check_image(blurry)
         deblur_net, reblur_net = self._networks()
         with alone_with(deblur_net, reblur_net):
-            return self._adapt(deblur_net, reblur_net, blurry, plan, tick)
+            return self._adapt(deblur_net, reblur_net, blurry, plan, tick or _nothing, seen or _nothing)
 
     def _adapt(
         self,
@@ -121,7 +130,8 @@ class Adapter:
         reblur_net: nn.Module,
         blurry: Tensor,
         plan: Plan | None,
-        tick: Callable[[], None] | None,
+        tick: Callable[[], None],
+        seen: Callable[[int, Tensor], None],
     ) -> Adaptation:
         names = chosen_names(deblur_net, self.config.parameters)
         self._check_fit(blurry, deblur_net, reblur_net)
@@ -135,8 +145,8 @@ class Adapter:
             start = [weights[name].detach().lerp(adapted, self.decay) for name, adapted in pairs]
         release = give_back if is_bounded else _nothing  # before histogram matching takes its own
         plan = plan or WHOLE
-        passed = partial(_between_tiles, tick or _nothing) if plan.tiling else tick or _nothing
-        given = (deblur_net, reblur_net, blurry, self.config, plan, start, passed, release)
+        passed = partial(_between_tiles, tick) if plan.tiling else tick
+        given = (deblur_net, reblur_net, blurry, self.config, plan, start, passed, release, seen)
         result, adapted = algorithm1(*given)
         self._adapted = None if result.fallback or not self.decay else adapted
         return result
@@ -186,7 +196,7 @@ class Adapter:
                 )
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     pass
 
 

@@ -97,6 +97,7 @@ def algorithm1(
     start: Sequence[Tensor] | None = None,
     tick: Callable[[], None] = lambda: None,
     release: Callable[[], None] = lambda: None,
+    seen: Callable[[int, Tensor], None] = lambda number, deblurred: None,
 ) -> tuple[Adaptation, list[Tensor]]:
     """Return Algorithm 1's result for one photograph, and the weights after the last update.
 
@@ -110,6 +111,7 @@ def algorithm1(
         start: the weights to begin at; None: theta_D.
         tick: called after each pass over a tile.
         release: called before line 10, when graphs and the optimiser are gone.
+        seen: called with i and L^i, before histogram matching, as soon as it is there.
     """
     with (
         torch.inference_mode(False),
@@ -124,15 +126,17 @@ def algorithm1(
         passes = _Passes(deblur_net, reblur_net, blurry, plan, config, tick)
         trace = _Trace(blurry.device, config)
         optimizer = _optimizer(weights, config)
-        for _ in range(config.steps):  # line 5
+        for number in range(config.steps):  # line 5
             optimizer.zero_grad(set_to_none=True)
             deblurred, loss = passes.gradient(trace.initial)  # lines 6 and 7; the first L^i is line 4's
             _check_reached(weights)
             optimizer.step()  # line 8
             trace.add(deblurred, loss)
+            seen(number, deblurred)
             del deblurred
         final = passes.deblur()  # line 9
         trace.add(final)
+        seen(config.steps, final)
         adapted = [weight.data for weight in weights]
     steps = trace.steps()
     del optimizer  # its moments are as large as theta_D

@@ -111,6 +111,29 @@ class TestKeep:
             AdaptConfig(keep=keep)
 
 
+class TestSeen:
+    def test_each_image_is_shown_as_soon_as_it_is_there(self) -> None:
+        """d = 1, 0.6875, 0.375: each step of 0.5 follows the gradient 0.625; L^i = d B."""
+        order: list[Any] = []
+
+        def seen(number: int, deblurred: Tensor) -> None:
+            order.append((number, deblurred.clone()))
+            assert not deblurred.requires_grad
+
+        network = Gain(1.0)
+        adapt(network, Gain(1.25), BLURRY, tick=lambda: order.append("pass"), seen=seen, steps=2, keep=(), **HALF)
+        assert [entry if entry == "pass" else entry[0] for entry in order] == ["pass", 0, "pass", 1, "pass", 2]
+        for (_, deblurred), gain in zip(order[1::2], (1.0, 0.6875, 0.375), strict=True):
+            torch.testing.assert_close(deblurred, gain * BLURRY)
+
+    def test_they_come_before_the_histogram_is_matched(self) -> None:
+        shown: list[Tensor] = []
+        choices = {**HALF, "histogram": "skimage", "steps": 1}
+        result = adapt(Gain(1.0), Gain(1.25), BLURRY, seen=lambda number, image: shown.append(image), **choices)
+        torch.testing.assert_close(shown[1], 0.6875 * BLURRY)
+        torch.testing.assert_close(result.image, BLURRY)  # line 10: two pixels get the values of L^0
+
+
 class TestFallback:
     """d = 1, 0.6875, 0.375, ...: mean |L^i - L^0| = 0.15625 i."""
 

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from reblur_plugin import cli, host
 from reblur_plugin.names import problem
-from reblur_plugin.pretrained.catalogue import best_here, catalogue, named
+from reblur_plugin.pretrained.catalogue import best_here, catalogue, named, usual_lr
 
 if TYPE_CHECKING:
     from reblur_plugin.photographs.jobs import Job
     from reblur_plugin.photographs.sharing import Jobs
-
-_LR = 3e-6  # the paper's
 
 
 def main() -> int:
@@ -43,7 +41,6 @@ def main() -> int:
 
 def _deblur(jobs: Jobs, arguments: argparse.Namespace, is_shared: bool) -> list[str]:
     from reblur_plugin import registration
-    from reblur_plugin.core.adapt import AdaptConfig
     from reblur_plugin.core.boundary import choose_output
     from reblur_plugin.core.device import available, device_named, has_fast_bf16
     from reblur_plugin.photographs import deblurring
@@ -57,16 +54,7 @@ def _deblur(jobs: Jobs, arguments: argparse.Namespace, is_shared: bool) -> list[
     max_memory = arguments.max_memory
     if is_shared and max_memory is None and (free := available(device)) is not None:
         max_memory = max(1, free // processes_of(device))
-    config = AdaptConfig(
-        steps=arguments.steps,
-        lr=lr,
-        histogram="torch" if device.type == "cuda" else "skimage",
-        keep=(),
-        amp=arguments.amp,
-        channels_last=True,
-        fused=device.type in ("cpu", "cuda"),
-        max_memory=max_memory,
-    )
+    config = deblurring.config_for(device, arguments.steps, lr, arguments.amp, max_memory)
     network = deblurring.network_block(arguments.network)
     networks = deblurring.load_networks(weights, arguments.reblur_weights, network, config.steps > 0)
     choose_output(networks.deblur_net, arguments.deblurred_output)
@@ -78,8 +66,8 @@ def _weights(arguments: argparse.Namespace) -> tuple[str, float]:
     known, better = (named(arguments.weights), "") if arguments.weights else best_here()
     if known and not arguments.weights:
         sys.stderr.write("; ".join(filter(None, (f"weights: {known.name}, {known.about}", better))) + "\n")
-    usual = known.lr if known else _LR
-    return known.name if known else arguments.weights, usual if arguments.lr is None else arguments.lr
+    weights = known.name if known else arguments.weights
+    return weights, usual_lr(weights) if arguments.lr is None else arguments.lr
 
 
 def _parser() -> argparse.ArgumentParser:

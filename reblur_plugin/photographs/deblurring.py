@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from reblur_plugin.checkpoints import CheckpointError
 from reblur_plugin.core.adapt import Adaptation, AdaptConfig, Adapter
+from reblur_plugin.core.choices import Amp
 from reblur_plugin.core.device import available, in_gib, whose_memory_ended
 from reblur_plugin.core.parts import Plan
 from reblur_plugin.data.images import to_uint8, write_image
@@ -58,6 +59,32 @@ def load_networks(
     return found
 
 
+def config_for(device: torch.device, steps: int, lr: float, amp: Amp, max_memory: int | None) -> AdaptConfig:
+    """Return how photographs are adapted to on a device: in its fastest forms, whose results have 8 or 16 bits."""
+    return AdaptConfig(
+        steps=steps,
+        lr=lr,
+        histogram="torch" if device.type == "cuda" else "skimage",
+        keep=(),
+        amp=amp,
+        channels_last=True,
+        fused=device.type in ("cpu", "cuda"),
+        max_memory=max_memory,
+    )
+
+
+def adapter_for(
+    deblur_net: nn.Module, reblur_net: nn.Module | None, config: AdaptConfig, device: torch.device
+) -> Adapter:
+    """Return what adapts to one photograph after the other; each begins at theta_D."""
+    return Adapter(deblur_net.to(device), (reblur_net or nn.Identity()).to(device), config, decay=0)
+
+
+def plan_within_memory(adapter: Adapter, blurry: torch.Tensor) -> Plan:
+    """Return how a photograph is adapted to within the bound that is configured, or else what the machine has free."""
+    return adapter.plan(blurry, adapter.config.max_memory or available(blurry.device))
+
+
 def deblur(
     jobs: Jobs | Sequence[Job],
     deblur_net: nn.Module,
@@ -71,8 +98,7 @@ def deblur(
     `Jobs` may be shared with other processes.
     """
     jobs = jobs if isinstance(jobs, Jobs) else Jobs(list(jobs))
-    networks = deblur_net.to(device), (reblur_net or nn.Identity()).to(device)
-    adapter = Adapter(*networks, config, decay=0)
+    adapter = adapter_for(deblur_net, reblur_net, config, device)
     failures = []
     with tqdm(total=len(jobs), unit="photograph", disable=None if len(jobs) > 1 else True) as bar:
         for number, job in jobs:
@@ -82,12 +108,13 @@ def deblur(
             except ReblurError as error:
                 failures.append(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
             except Exception as error:  # whatever one photograph leads to, the others are done
-                failures.append(f"{job.source}: {_in_a_sentence(error)}")
+                failures.append(f"{job.source}: {in_a_sentence(error)}")
             bar.update()
     return failures
 
 
-def _in_a_sentence(error: Exception) -> str:
+def in_a_sentence(error: Exception) -> str:
+    """Return what went wrong with a photograph for whatever reason, and what to do if memory was it."""
     where = whose_memory_ended(error)
     if where is None:
         return f"{type(error).__name__}: {error}"
@@ -100,7 +127,7 @@ def _deblur(job: Job, adapter: Adapter, device: torch.device) -> None:
     for note in photograph.told:
         _say(f"{job.source}: {note}")
     blurry = photograph.rgb().to(device)
-    plan = adapter.plan(blurry, adapter.config.max_memory or available(device))
+    plan = plan_within_memory(adapter, blurry)
     adaptation = _adapt(job.source.name, adapter, blurry, plan)
     if adaptation.fallback:
         _say(f"{job.source}: not adapted, {adaptation.fallback}")
@@ -116,10 +143,15 @@ def _deblur(job: Job, adapter: Adapter, device: torch.device) -> None:
 def _adapt(name: str, adapter: Adapter, blurry: torch.Tensor, plan: Plan) -> Adaptation:
     height, width = blurry.shape[-2:]
     tiles = len(plan.tiles(height, width))
-    pieces = f", {tiles} tiles" if tiles > 1 else ""
-    _say(f"{name}: {width}x{height}, about {_in_words(plan.seconds)}, {in_gib(plan.memory)}{pieces}")
+    _say(f"{name}: {width}x{height}, {described(plan, tiles)}")
     with tqdm(total=tiles * (adapter.config.steps + 1), unit="pass", desc=name, leave=False, disable=None) as bar:
         return adapter(blurry, plan, bar.update)
+
+
+def described(plan: Plan, tiles: int) -> str:
+    """Return the time and memory that a plan expects, in words."""
+    pieces = f", {tiles} tiles" if tiles > 1 else ""
+    return f"about {_in_words(plan.seconds)}, {in_gib(plan.memory)}{pieces}"
 
 
 def _say(line: str) -> None:

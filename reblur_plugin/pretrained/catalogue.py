@@ -11,6 +11,7 @@ import platformdirs
 from reblur_plugin.errors import ReblurError, did_you_mean
 
 _SHIPPED = Path(__file__).parent
+_PAPERS_LR = 3e-6
 _DMPHN = "https://raw.githubusercontent.com/HongguangZhang/DMPHN-cvpr19-master/64af480d958e550625ea24678066dba09d1b4d3e"
 _DMPHN_FILES = {  # bytes and sha256
     "encoder_lv1": (3477667, "938651e29071b661d59909b68d1772d590c3a7a7191cebee22b521dd78af84c0"),
@@ -101,6 +102,12 @@ def catalogue() -> tuple[Named, ...]:
 def named(weights: str | Path) -> Named | None:
     """Return the weights of this name; None, if it is rather a file's path (./NAME for a file of such a name)."""
     return next((one for one in catalogue() if one.name == str(weights)), None)
+
+
+def usual_lr(weights: str | Path) -> float:
+    """Return the learning rate by which weights adapt: that of their name, else the paper's."""
+    known = named(weights)
+    return _PAPERS_LR if known is None else known.lr
 
 
 def must_be_named(name: str) -> Named:

@@ -26,7 +26,11 @@ setup(
         "torchvision",  # imported by basicsr
         "tqdm",
     ],
-    package_data={"reblur_plugin.pretrained": ["*.pth"], "reblur_plugin.report": ["published.csv", "page/*"]},
+    package_data={
+        "reblur_plugin.pretrained": ["*.pth"],
+        "reblur_plugin.report": ["published.csv", "page/*"],
+        "reblur_plugin.viewer": ["*.css", "*.js"],
+    },
     extras_require={
         "spandrel": ["spandrel"],
         "test": [

@@ -34,6 +34,7 @@ from reblur_plugin.report.study import Method, Study
 from reblur_plugin.report.tables import Cell, Table
 
 PICTURES = "pictures"
+_VIEWER = "reblur_plugin.viewer"
 _MOST = 50  # sentences
 _OURS = re.compile(r"[0-9a-f]{20}\.(jpg|png|webp)")  # names of pictures that this module writes
 _QUALITY = {
@@ -89,12 +90,12 @@ def write_page(
     """
     data = _data(study, out, wanted)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False)
-    template = environment.from_string(_resource("index.html.jinja"))
+    template = environment.from_string(_resource(__package__, "page/index.html.jinja"))
     text = template.render(
         title=title,
         summary=_summary(study),
-        css=Markup(_resource("page.css")),
-        js=Markup(_resource("page.js")),
+        css=Markup(_resource(_VIEWER, "viewer.css") + _resource(__package__, "page/page.css")),
+        js=Markup(_resource(_VIEWER, "viewer.js") + _resource(__package__, "page/page.js")),
         data=Markup(json.dumps(data, allow_nan=False).replace("<", "\\u003c")),
         tables=tables,
         figures=[_figure(name, caption, one) for name, (caption, one) in figures.items()],
@@ -115,8 +116,8 @@ def few(problems: Sequence[str]) -> list[str]:
     return found if len(found) <= _MOST else [*found[:_MOST], f"and {len(found) - _MOST} more"]
 
 
-def _resource(name: str) -> str:
-    return (resources.files(__package__) / "page" / name).read_text(encoding="utf-8")
+def _resource(package: str, name: str) -> str:
+    return (resources.files(package) / name).read_text(encoding="utf-8")
 
 
 def _summary(study: Study) -> str:

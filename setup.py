@@ -27,11 +27,13 @@ setup(
         "tqdm",
     ],
     package_data={
+        "reblur_plugin.app": ["examples/*", "page/*"],
         "reblur_plugin.pretrained": ["*.pth"],
         "reblur_plugin.report": ["published.csv", "page/*"],
         "reblur_plugin.viewer": ["*.css", "*.js"],
     },
     extras_require={
+        "app": ["starlette", "uvicorn"],
         "spandrel": ["spandrel"],
         "test": [
             "hypothesis",
@@ -41,8 +43,10 @@ setup(
             "pytest-xdist",
             "ruff",
             "spandrel",
+            "starlette",
             "types-PyYAML",
             "types-jsonschema",
+            "uvicorn",
         ],
     },
 )

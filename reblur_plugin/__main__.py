@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "train a deblurring network M_D together with its reblurring network M_R",
     "test": "deblur, adapt and score test sets",
     "deblur": "deblur photographs by a checkpoint alone",
+    "app": "open a page in the browser on which photographs are deblurred",
     "weights": "list the weights that have a name, fetch some",
     "evaluate": "score anybody's results in the forms that papers print",
     "report": "tables beside the paper's, figures and a page of runs and of anybody's pictures",

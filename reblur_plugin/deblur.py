@@ -84,17 +84,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE|NAME",
         help=f"net_g_*.pth of a training, anybody's checkpoint, or {names}; by default the best of these that is here",
     )
-    parser.add_argument(
-        "--reblur-weights", "--reblur_weights", type=Path, metavar="FILE", help="net_r_*.pth, if not beside the other"
-    )
-    block = "M_D as network_g of an option file, such as '{type: DHN}', if the checkpoint doesn't tell"
-    parser.add_argument("--network", metavar="BLOCK", help=block)
-    which = "which of M_D's outputs is the image, as in option files: first, last, a number or a name"
-    parser.add_argument("--deblurred-output", "--deblurred_output", type=_which, metavar="WHICH", help=which)
+    add_networks(parser)
     parser.add_argument("--steps", type=int, default=5, help="updates of M_D for each photograph, 0 for none (5)")
     parser.add_argument("--lr", type=float, help="test-time learning rate (that of named weights, else 3e-6)")
-    size = "memory that each process holds at most, such as 4G; else what is free"
-    parser.add_argument("--max-memory", type=_size, metavar="SIZE", help=size)
+    most = "memory that each process holds at most, such as 4G; else what is free"
+    parser.add_argument("--max-memory", type=size, metavar="SIZE", help=most)
     precision = "auto takes bf16, faster and less exact, where the device has instructions for it (none)"
     parser.add_argument("--amp", choices=("none", "bf16", "auto"), default="none", help=precision)
     parser.add_argument("--device", default="auto", help="cuda, cpu, ...; auto takes a GPU if there is one")
@@ -109,6 +103,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_networks(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments on what belongs to weights."""
+    parser.add_argument(
+        "--reblur-weights", "--reblur_weights", type=Path, metavar="FILE", help="net_r_*.pth, if not beside the other"
+    )
+    block = "M_D as network_g of an option file, such as '{type: DHN}', if the checkpoint doesn't tell"
+    parser.add_argument("--network", metavar="BLOCK", help=block)
+    which = "which of M_D's outputs is the image, as in option files: first, last, a number or a name"
+    parser.add_argument("--deblurred-output", "--deblurred_output", type=_which, metavar="WHICH", help=which)
+
+
 def _suffix(word: str) -> str:
     if word and problem(f"a{word}"):
         raise argparse.ArgumentTypeError(f"expected letters behind a name such as _sharp, got {word!r}")
@@ -119,7 +124,12 @@ def _which(word: str) -> str | int:
     return int(word) if word.isdecimal() else word
 
 
-def _size(word: str) -> int:
+def size(word: str) -> int:
+    """Return the bytes of a size on a command line.
+
+    Raises:
+        ArgumentTypeError: if it is none.
+    """
     from reblur_plugin.core.choices import AdaptError, bytes_of
 
     try:

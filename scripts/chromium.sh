@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the path of a headless Chromium for the tests of the report's page: one that is installed, else one fetched once
-# by npm into the environment of scripts/setup.sh. REBLUR_CHROMIUM=$(scripts/chromium.sh) scripts/test.sh tests/report
+# Prints the path of a headless Chromium for the tests of pages: one that is installed, else one fetched once
+# by npm into the environment of scripts/setup.sh. REBLUR_CHROMIUM=$(scripts/chromium.sh) scripts/test.sh tests/report tests/app
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -46,6 +46,17 @@ class Tiff(NamedTuple):
 def is_tiff(encoded: bytes) -> bool:
     """Return whether a file's content begins as TIFF's does."""
     return encoded[:4] in _MARKS
+
+
+def tiff_size(file: BinaryIO) -> tuple[int, int]:
+    """Return width and height of a TIFF file's first page, which isn't decoded.
+
+    Raises:
+        Exception: whatever a damaged file leads the decoders to.
+    """
+    with _in_silence(), tifffile.TiffFile(file) as found:
+        page: Any = found.pages[0]
+        return page.imagewidth, page.imagelength
 
 
 def decode_tiff(encoded: bytes) -> Tiff:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
+REBLURRED_TOP = 16  # grey levels at the bright end of what M_R changes, the same in all heat maps
 _PANEL = 480  # width of one panel in pixels
 _BAR = 28  # height of its title
 _YELLOW = (255, 210, 0)

@@ -18,10 +18,9 @@ from reblur_plugin.core.reblurability import reblurability_map
 from reblur_plugin.data.images import SUFFIXES, ImageError, read_image, to_tensor, to_uint8, write_image
 from reblur_plugin.data.listing import images_in
 from reblur_plugin.errors import ReblurError
-from reblur_plugin.evaluation.pictures import Picture, comparison, heat_map, with_kernel
+from reblur_plugin.evaluation.pictures import REBLURRED_TOP, Picture, comparison, heat_map, with_kernel
 from reblur_plugin.evaluation.scores import write_rows
 
-_TOP = 16  # grey levels at the bright end of the heat map, the same in all pictures
 _CENTRE = 384  # pixels on a side that are reblurred for a kernel: its window and M_R's reach around it
 
 
@@ -129,7 +128,10 @@ def _common(folders: list[Path]) -> Path:
 
 def _picture(image: Tensor, change: Tensor, kernel: Tensor | None) -> Picture:
     pixels = to_uint8(image)
-    panels = {"image": pixels, f"changed by M_R: 0 to {_TOP} levels": heat_map(change[0, 0].cpu().numpy() * 255, _TOP)}
+    panels = {
+        "image": pixels,
+        f"changed by M_R: 0 to {REBLURRED_TOP} levels": heat_map(change[0, 0].cpu().numpy() * 255, REBLURRED_TOP),
+    }
     if kernel is not None:
         panels["image"] = with_kernel(pixels, kernel.cpu().numpy())
     return comparison(panels)

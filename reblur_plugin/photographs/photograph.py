@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import tifffile
 from PIL import Image, ImageCms
+from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -17,7 +18,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from torch import Tensor
 
 from reblur_plugin.data.images import SUFFIXES, ImageError, read_encoded, to_float, to_tensor
-from reblur_plugin.data.tiff import Pixels, TiffError, decode_tiff, is_tiff, turn
+from reblur_plugin.data.tiff import Pixels, TiffError, decode_tiff, is_tiff, tiff_size, turn
 from reblur_plugin.files import whole_file
 
 _TIFF = (".tif", ".tiff")
@@ -127,6 +128,26 @@ class Photograph:
             compression="zlib",
         )
         return file.getvalue()
+
+
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Return width and height as the file's header tells, before it is turned upright; nothing is decoded.
+
+    None, where the header can't be read, or isn't that of a PNG, JPEG, WebP, BMP or TIFF file.
+    """
+    try:
+        with path.open("rb") as file:
+            mark = file.read(4)
+            file.seek(0)
+            if is_tiff(mark):
+                return tiff_size(file)
+            kinds: dict[bytes, type[ImageFile]] = {**_KINDS, b"BM": BmpImageFile}
+            for start, kind in kinds.items():
+                if mark.startswith(start):
+                    return kind(file).size
+            return None
+    except Exception:  # decoders raise whatever a damaged file leads them to
+        return None
 
 
 def _decode(encoded: bytes) -> Photograph | None:

@@ -17,6 +17,7 @@ class Viewer {
     this.x = 0; // of the picture's left edge, in widths of the pane
     this.y = 0;
     this.side = false;
+    this.isMoved = false;
     this.pointers = new Map();
     this.root = element("div", { className: "viewer", tabIndex: 0 });
     this.root.setAttribute("role", "group");
@@ -33,12 +34,12 @@ class Viewer {
     this.build();
   }
 
-  // Puts other pictures in the place of these. Zoom stays; so does the position, if there are as many.
-  show(pictures) {
+  // Puts other pictures in the place of these. Zoom stays; the slider goes to a position unless somebody has moved it.
+  show(pictures, position) {
     const isAsMany = pictures.length === this.layers.length;
     this.layers = pictures;
+    this.position = Math.min(this.isMoved ? this.position : position, pictures.length - 1);
     if (!isAsMany) {
-      this.position = pictures.length > 1 ? pictures.length - 1.5 : 0; // half of each of the last two
       this.build();
       return;
     }
@@ -90,6 +91,7 @@ class Viewer {
   setSide(side) { this.side = side; this.build(); }
 
   go(position) {
+    this.isMoved = true;
     this.position = Math.min(Math.max(position, 0), this.layers.length - 1);
     this.draw();
   }

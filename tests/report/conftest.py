@@ -1,10 +1,8 @@
-"""Small runs to report on, and a browser to look at their page with."""
+"""Small runs to report on."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +78,3 @@ def _picture(number: int, height: int, width: int) -> np.ndarray[Any, Any]:
 def _write(path: Path, picture: np.ndarray[Any, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), picture)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """A headless Chromium: REBLUR_CHROMIUM, an installed one, or the one that scripts/chromium.sh has fetched."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("REBLUR_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if not found:
-        pytest.skip("needs a Chromium: REBLUR_CHROMIUM=$(scripts/chromium.sh)")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -146,6 +148,21 @@ def _is_alive(process: int) -> bool:
     except OSError:  # somebody else's
         return True
     return True
+
+
+@contextmanager
+def temporary_folder(name: str) -> Iterator[Path]:
+    """Yield a folder that nobody else may look into; it goes with the block.
+
+    Those of the same name go first that processes of this machine have left when they were killed.
+    """
+    start = f"{name}.{_machine()}."
+    for left in Path(tempfile.gettempdir()).glob(f"{start}*"):
+        process = left.name.removeprefix(start).partition(".")[0]
+        if process.isdigit() and not _is_alive(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{start}{os.getpid()}.", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def remove_parts(folder: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import math
 import os
 import secrets
 import socket
@@ -70,17 +72,29 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _announce(listener: socket.socket, settings: Settings, arguments: argparse.Namespace) -> None:
-    port = listener.getsockname()[1]
-    address = f"http://{arguments.host}:{port}/"
-    sys.stdout.write(f"{address}\n")
-    sys.stdout.flush()
     if settings.password is not None and not os.environ.get(_PASSWORD):
         sys.stderr.write(f"password: {settings.password} (any name; {_PASSWORD} sets another)\n")
     if better := settings.better():
         sys.stderr.write(f"{better}\n")
+    address = f"http://{arguments.host}:{listener.getsockname()[1]}/"
+    sys.stdout.write(f"{address}\n")
+    sys.stdout.flush()
     has_screen = sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
     if arguments.browser and has_screen and arguments.host in _LOOPBACK:
         webbrowser.open(address)
+
+
+def _port(word: str) -> int:
+    if word.isdecimal() and int(word) < 2**16:
+        return int(word)
+    raise argparse.ArgumentTypeError(f"expected a number from 0 to 65535, got {word!r}")
+
+
+def _megapixels(word: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(word) < math.inf:
+            return float(word)
+    raise argparse.ArgumentTypeError(f"expected a number > 0, got {word!r}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,13 +112,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="cuda, cpu, ...; auto takes a GPU if there is one")
     where = "address to listen at (127.0.0.1: this machine alone); others ask for a password"
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help=where)
-    parser.add_argument("--port", type=int, default=7860, help="to listen at, 0 for a free one (7860)")
+    parser.add_argument("--port", type=_port, default=7860, help="to listen at, 0 for a free one (7860)")
     open_to_all = "no password, and other pages may show this one in a frame: for a public demonstration"
     parser.add_argument("--open-to-all", action="store_true", help=open_to_all)
     largest = "the largest file that may be sent, photograph or weights (256M)"
     parser.add_argument("--max-upload", type=deblur.size, default="256M", metavar="SIZE", help=largest)
     pixels = "the largest photograph in millions of pixels (64)"
-    parser.add_argument("--max-megapixels", type=float, default=64, metavar="N", help=pixels)
+    parser.add_argument("--max-megapixels", type=_megapixels, default=64, metavar="N", help=pixels)
     parser.add_argument("--no-browser", action="store_false", dest="browser", help="don't open a browser")
     cli.add_import(parser, "your own networks")
     return parser

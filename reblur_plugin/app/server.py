@@ -6,9 +6,7 @@ import base64
 import binascii
 import json
 import secrets
-import shutil
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from importlib import resources
@@ -30,6 +28,7 @@ from reblur_plugin.app.visitors import MOST_PHOTOGRAPHS, Visitor, Visitors
 from reblur_plugin.app.workshop import Workshop
 from reblur_plugin.data.images import SUFFIXES
 from reblur_plugin.errors import ReblurError
+from reblur_plugin.files import temporary_folder
 from reblur_plugin.names import problem
 
 _TYPES = {".css": "text/css", ".js": "text/javascript"}
@@ -44,16 +43,39 @@ _POLICY = (
 )
 
 
-def application(settings: Settings, ready: Callable[[], None]) -> Starlette:
-    """Return the server's application; its files go when it ends. `ready` is called when it begins."""
-    return _Server(settings, ready).application
+def serve(settings: Settings, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until Ctrl-C or SIGTERM; `ready` is called when browsers can come. Visitors' files go at the end."""
+    with temporary_folder("reblur_app") as folder:
+        application = Application(settings, folder, ready)
+        config = uvicorn.Config(application.asgi, log_level="warning", timeout_graceful_shutdown=2, server_header=False)
+        with suppress(KeyboardInterrupt):  # which Uvicorn raises again when all is closed
+            _Uvicorn(config, application.say_goodbye).run(sockets=[listener])
 
 
-class _Server:
-    def __init__(self, settings: Settings, ready: Callable[[], None]) -> None:
+class _Uvicorn(uvicorn.Server):
+    """A server that lets its open pages know before it closes their connections."""
+
+    def __init__(self, config: uvicorn.Config, say_goodbye: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._say_goodbye = say_goodbye
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._say_goodbye()
+        await super().shutdown(sockets)
+
+
+class Application:
+    """What is answered.
+
+    Args:
+        settings: of the server.
+        folder: for visitors' files.
+        ready: called when it begins.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, ready: Callable[[], None]) -> None:
         self._settings, self._ready = settings, ready
-        self._root = Path(tempfile.mkdtemp(prefix="reblur_app_"))  # nobody else may look into it
-        self._visitors = Visitors(self._root)
+        self._visitors = Visitors(folder)
         self._workshop = Workshop(settings, self._visitors)
         shot = "/visits/{token}/photographs/{shot}"
         routes = [
@@ -75,7 +97,7 @@ class _Server:
         ]
         middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.hosts), www_redirect=False)]
         middleware.append(Middleware(_Guard, settings=settings))
-        self.application = Starlette(
+        self.asgi = Starlette(
             routes=routes, middleware=middleware, lifespan=self._open, exception_handlers={ReblurError: _refuse}
         )
 
@@ -86,10 +108,13 @@ class _Server:
             self._ready()
             yield
         finally:
-            for visitor in self._visitors:
-                visitor.leave()
             self._workshop.close()
-            shutil.rmtree(self._root, ignore_errors=True)
+
+    def say_goodbye(self) -> None:
+        """Let all open pages know that this server ends, and forget them."""
+        self._workshop.close()
+        for visitor in self._visitors:
+            visitor.leave()
 
     async def _page(self, _: Request) -> Response:
         environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
@@ -334,11 +359,3 @@ def _shown_name(request: Request) -> str:
     """Return the name of a file that is sent, without folders; it becomes no path here."""
     name = request.query_params.get("name", "").replace("\\", "/").rpartition("/")[2]
     return name[-200:] or "photograph"
-
-
-def serve(settings: Settings, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM; `ready` is called when browsers can come."""
-    app = application(settings, ready)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, server_header=False)
-    with suppress(KeyboardInterrupt):  # which Uvicorn raises again when all is closed
-        uvicorn.Server(config).run(sockets=[listener])

@@ -77,13 +77,13 @@ class Settings:
             raise WishError("choices: expected an object")
         weights, reblur_weights = given.get("weights"), given.get("reblur_weights") or None
         offered = self.offered()
-        for name, known in ((weights, {*offered, *own}), (reblur_weights, {None, *own})):
-            if name not in known:
+        for name, known in ((weights, [*offered, *own]), (reblur_weights, [None, *own])):
+            if not isinstance(name, str | None) or name not in known:
                 raise WishError(f"weights: expected one of {', '.join(map(str, known))}, got {name!r}")
         steps, amp = given.get("steps"), given.get("amp")
         if type(steps) is not int or not 0 <= steps <= MOST_STEPS:
             raise WishError(f"steps: expected a whole number from 0 to {MOST_STEPS}, got {steps!r}")
-        if amp not in PRECISIONS:
+        if not isinstance(amp, str) or amp not in PRECISIONS:
             raise WishError(f"precision: expected one of {', '.join(PRECISIONS)}, got {amp!r}")
         if reblur_weights is not None:
             reblur_weights = str(own[reblur_weights])

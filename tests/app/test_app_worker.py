@@ -1,0 +1,248 @@
+"""The process that deblurs for the page, asked by its lines, and what the server makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms
+
+from reblur_plugin.app import processes
+from reblur_plugin.app.processes import Clock, Turns
+from reblur_plugin.app.settings import Settings, WishError
+from reblur_plugin.photographs.photograph import size_of
+
+CHOICES = {"device": "cpu", "network": None, "deblurred_output": None, "max_pixels": 1e6, "modules": []}
+
+
+def wishes(weights: Path, **choices: Any) -> dict[str, Any]:
+    given = {"weights": str(weights), "reblur_weights": None, "steps": 2, "max_memory": None, "amp": "none"}
+    return {**given, **choices}
+
+
+def events(*requests: dict[str, Any], **choices: Any) -> list[dict[str, Any]]:
+    """Return what a process tells; it ends when nobody asks any more."""
+    command = [sys.executable, "-m", "reblur_plugin.app.worker", json.dumps(CHOICES | choices)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    told = []
+    for request in requests:
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        told.append(json.loads(process.stdout.readline()))
+        while told[-1]["event"] not in ("done", "failed"):
+            told.append(json.loads(process.stdout.readline()))
+    process.stdin.close()
+    assert process.wait(20) == 0
+    return told
+
+
+def request(do: str, source: Path, folder: Path, chosen: dict[str, Any]) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    return {"do": do, "source": str(source), "folder": str(folder), "wishes": chosen}
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    path = tmp_path / "a.png"
+    assert cv2.imwrite(str(path), np.random.default_rng(0).integers(60, 200, (20, 30, 3), dtype=np.uint8))
+    return path
+
+
+class TestEvents:
+    def test_of_a_photograph(self, tmp_path: Path, photograph: Path, tiny_weights: Path) -> None:
+        out = tmp_path / "out"
+        asked = [request(do, photograph, out, wishes(tiny_weights)) for do in ("look", "deblur")]
+        told = events(*asked)
+        kinds = [event["event"] for event in told]
+        assert kinds[:3] == ["photograph", "plan", "done"]
+        assert kinds[3:] == [
+            *("plan", "pass", "step", "pass", "step", "pass"),  # M_D and M_R; the last pass is the result's
+            *("step", "result", "blur", "blur", "done"),
+        ]
+        steps = [event for event in told if event["event"] == "step"]
+        assert [event["number"] for event in steps] == [0, 1, 2]
+        assert all((out / event["src"]).is_file() for event in (*steps, told[0]))
+        assert {(event["done"], event["of"]) for event in told if event["event"] == "pass"} == {(1, 3), (2, 3), (3, 3)}
+        result = cv2.imread(str(out / "result.png")).astype(float)
+        assert np.array_equal(result, cv2.imread(str(out / "step_2.png")))
+        changes = [
+            np.abs(cv2.imread(str(out / f"step_{n}.png")).astype(float) - other).mean()
+            for n, other in (
+                (0, cv2.imread(str(photograph)).astype(float)),
+                (2, cv2.imread(str(out / "step_0.png")).astype(float)),
+            )
+        ]
+        assert [steps[0]["change"], steps[2]["change"]] == pytest.approx(changes, abs=0.6)  # pictures are rounded
+
+    def test_steps_are_what_so_many_steps_give(self, tmp_path: Path, photograph: Path, tiny_weights: Path) -> None:
+        asked = [
+            request("deblur", photograph, tmp_path / str(steps), wishes(tiny_weights, steps=steps)) for steps in (3, 1)
+        ]
+        events(*asked)
+        early = cv2.imread(str(tmp_path / "3" / "step_1.png"))
+        assert np.array_equal(early, cv2.imread(str(tmp_path / "1" / "result.png")))
+
+    def test_of_one_that_fails_and_the_next(self, tmp_path: Path, photograph: Path, tiny_weights: Path) -> None:
+        broken = tmp_path / "broken.png"
+        broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+        chosen = wishes(tiny_weights, steps=0)
+        told = events(*[request("look", path, tmp_path / "out", chosen) for path in (broken, photograph)])
+        assert told[0]["event"] == "failed"
+        assert told[0]["why"].startswith(f"{broken}: expected a photograph, got a damaged or unknown file")
+        assert [event["event"] for event in told[1:]] == ["photograph", "plan", "done"]
+
+    def test_of_weights_that_are_missing(self, tmp_path: Path, photograph: Path) -> None:
+        told = events(request("look", photograph, tmp_path / "out", wishes(tmp_path / "net_g_none.pth")))
+        assert told[0]["event"] == "photograph"  # which is shown anyway
+        assert told[1]["why"].endswith("net_g_none.pth: no such checkpoint; check the path")
+
+    def test_of_a_device_that_is_missing(self, tmp_path: Path, photograph: Path, tiny_weights: Path) -> None:
+        told = events(request("look", photograph, tmp_path / "out", wishes(tiny_weights)), device="meta")
+        assert told[0]["why"].startswith("--device: expected a device of this machine, got 'meta'")
+
+    def test_a_profile_s_colours_are_shown_as_they_are(self, tmp_path: Path, tiny_weights: Path) -> None:
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        path = tmp_path / "a.jpg"
+        Image.new("RGB", (40, 30), (200, 50, 50)).save(path, icc_profile=profile)
+        events(request("look", path, tmp_path / "out", wishes(tiny_weights, steps=0)))
+        assert Image.open(tmp_path / "out" / "blurry.png").info["icc_profile"] == profile
+
+    def test_sixteen_bits_and_alpha_are_shown_in_eight_without(self, tmp_path: Path, tiny_weights: Path) -> None:
+        path = tmp_path / "a.png"
+        assert cv2.imwrite(str(path), np.full((20, 30, 4), (257 * 10, 257 * 20, 257 * 30, 1000), np.uint16))
+        events(request("look", path, tmp_path / "out", wishes(tiny_weights, steps=0)))
+        shown = cv2.imread(str(tmp_path / "out" / "blurry.png"), cv2.IMREAD_UNCHANGED)
+        assert shown.dtype == np.uint8
+        assert shown[0, 0].tolist() == [10, 20, 30]
+
+    def test_large_ones_are_shown_as_jpeg(self, tmp_path: Path, tiny_weights: Path) -> None:
+        path = tmp_path / "a.png"
+        assert cv2.imwrite(str(path), np.zeros((2001, 2000, 3), np.uint8))
+        told = events(request("look", path, tmp_path / "out", wishes(tiny_weights, steps=0)), max_pixels=1e7)
+        assert told[0]["src"] == "blurry.jpg"
+
+
+class TestSizeOfAHeader:
+    @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
+    def test_of_each_format(self, tmp_path: Path, suffix: str) -> None:
+        path = tmp_path / f"a{suffix}"
+        assert cv2.imwrite(str(path), np.zeros((20, 30, 3), np.uint8))
+        assert size_of(path) == (30, 20)
+
+    def test_of_a_tiff_in_16_bits_and_planes(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, np.zeros((3, 20, 30), np.uint16), photometric="rgb", planarconfig="separate")
+        assert size_of(path) == (30, 20)
+
+    @pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"II*\0", b"RIFF", b"BM", b"\x89PNG", b"P6 9 9 255\n"])
+    def test_of_none(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "a").write_bytes(content)
+        assert size_of(tmp_path / "a") is None
+
+    def test_one_that_no_header_tells_is_bounded_too(self, tmp_path: Path, tiny_weights: Path) -> None:
+        path = tmp_path / "a.png"  # a PNM file in fact, which OpenCV would read
+        path.write_bytes(b"P6 4000 4000 255\n" + bytes(48_000_000))
+
+        async def ask() -> None:
+            worker = processes.Worker(Settings(max_pixels=1e6))
+            try:
+                async for event in worker.ask(request("look", path, tmp_path / "out", wishes(tiny_weights))):
+                    assert event["event"] != "photograph"
+            finally:
+                worker.kill()
+
+        with pytest.raises(processes.WorkerError, match=r"a\.png: expected a photograph"):
+            asyncio.run(ask())
+
+
+class TestClock:
+    def test_it_goes_by_the_estimate_and_then_by_what_is_done(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = 100.0
+        monkeypatch.setattr(processes.time, "monotonic", lambda: now)
+        clock = Clock(60)
+        now = 110.0
+        assert (clock.part, clock.left) == (0, 50)
+        now = 120.0
+        clock.passed(1, 4)  # 20 s a quarter
+        assert (clock.part, clock.left) == (0.25, 60)
+        now = 300.0
+        assert clock.left == 0
+
+
+class TestTurns:
+    def test_who_asks_first_is_first_and_who_leaves_is_no_longer_before(self) -> None:
+        order: list[str] = []
+
+        async def work(turns: Turns, name: str, gate: asyncio.Event) -> None:
+            async with turns.turn(name):
+                order.append(name)
+                await gate.wait()
+
+        async def all_of_it() -> list[int]:
+            turns, gate = Turns(lambda: None), asyncio.Event()
+            tasks = {name: asyncio.create_task(work(turns, name, gate)) for name in "abc"}
+            await asyncio.sleep(0.01)
+            found = [turns.before(name) for name in "abcd"]
+            tasks["b"].cancel()
+            await asyncio.sleep(0.01)
+            found.append(turns.before("c"))
+            gate.set()
+            await asyncio.wait(tasks.values())
+            return found
+
+        assert asyncio.run(all_of_it()) == [0, 1, 2, 0, 1]
+        assert order == ["a", "c"]
+
+
+class TestWishes:
+    GIVEN = {"weights": "resunet-small", "steps": 3, "amp": "none", "max_memory": " 2G "}  # noqa: RUF012 - not changed
+
+    def test_are_what_a_worker_takes(self) -> None:
+        assert Settings().wishes(self.GIVEN, {}) == {
+            "weights": "resunet-small",
+            "reblur_weights": None,
+            "steps": 3,
+            "max_memory": 2 * 2**30,
+            "amp": "none",
+        }
+
+    def test_own_files_by_their_names(self) -> None:
+        own = {"net_g.pth": Path("/x/net_g.pth"), "r.pth": Path("/x/r.pth")}
+        found = Settings().wishes({**self.GIVEN, "weights": "net_g.pth", "reblur_weights": "r.pth"}, own)
+        assert (found["weights"], found["reblur_weights"]) == ("/x/net_g.pth", "/x/r.pth")
+
+    def test_the_server_s_own_weights_come_with_their_m_r(self) -> None:
+        settings = Settings(weights="theirs.pth", reblur_weights="r.pth")
+        assert settings.wishes({**self.GIVEN, "weights": "theirs.pth"}, {})["reblur_weights"] == "r.pth"
+        assert settings.wishes(self.GIVEN, {})["reblur_weights"] is None
+
+    def test_memory_stays_within_the_server_s_bound(self) -> None:
+        settings = Settings(max_memory=2**30)
+        for given, size in (("4G", 2**30), ("", 2**30), (None, 2**30), ("512M", 2**29)):
+            assert settings.wishes({**self.GIVEN, "max_memory": given}, {})["max_memory"] == size
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"steps": True},
+            {"steps": 1.0},
+            {"steps": -1},
+            {"amp": "fp16"},
+            {"amp": []},
+            {"weights": {}},
+            {"max_memory": []},
+        ],
+    )
+    def test_others_are_refused(self, changed: dict[str, Any]) -> None:
+        with pytest.raises(WishError, match="expected"):
+            Settings().wishes({**self.GIVEN, **changed}, {})

@@ -11,7 +11,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "reblur_plugin"
-COMMANDS = ("__main__", "check", "cli", "data.__main__", "deblur", "evaluate", "reblurability", "report.__main__")
+COMMANDS = (
+    "__main__",
+    "app.__main__",
+    "check",
+    "cli",
+    "data.__main__",
+    "deblur",
+    "evaluate",
+    "reblurability",
+    "report.__main__",
+)
 COMMANDS += ("schema", "test", "train", "weights")
 # Innermost first: a room may import those before it, and the rooms and modules of its own ring.
 RINGS = (
@@ -23,7 +33,7 @@ RINGS = (
     ("evaluation",),
     ("models",),
     ("registration",),
-    ("engine", "networks", "photographs", "report"),
+    ("app", "engine", "networks", "photographs", "report"),
     COMMANDS,
 )
 # Modules that command lines import before they know whether there is anything to do
@@ -36,6 +46,9 @@ LIGHT = [
     "train",
     "test",
     "evaluate",
+    "app.__main__",
+    "app.settings",
+    "deblur",
     "report.__main__",
     "reblurability",
     "registration",

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from importlib import resources
 from pathlib import Path, PurePath
 from typing import Any
 
-import jinja2
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -21,26 +16,17 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from reblur_plugin.app.settings import MOST_STEPS, PRECISIONS, Settings
-from reblur_plugin.app.visitors import MOST_PHOTOGRAPHS, Visitor, Visitors
+from reblur_plugin.app import pages
+from reblur_plugin.app.guard import Guard
+from reblur_plugin.app.settings import Settings
+from reblur_plugin.app.visitors import Visitor, Visitors
 from reblur_plugin.app.workshop import Workshop
-from reblur_plugin.data.images import SUFFIXES
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.files import temporary_folder
 from reblur_plugin.names import problem
 
-_TYPES = {".css": "text/css", ".js": "text/javascript"}
-_STATIC = {"page.css": __package__, "page.js": __package__, "viewer.css": "reblur_plugin.viewer"}
-_STATIC |= {"viewer.js": "reblur_plugin.viewer"}
-EXAMPLES = {"square.jpg": "people on a square", "cars.jpg": "parked cars"}
-_WEIGHTS = (".pth", ".pt", ".safetensors")
 _MOST_JSON = 10_000  # bytes
-_POLICY = (
-    "default-src 'none'; img-src 'self' data:; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'"
-)
 
 
 def serve(settings: Settings, listener: socket.socket, ready: Callable[[], None]) -> None:
@@ -96,7 +82,7 @@ class Application:
             Route(f"{shot}/pictures/{{name:path}}", self._picture),
         ]
         middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.hosts), www_redirect=False)]
-        middleware.append(Middleware(_Guard, settings=settings))
+        middleware.append(Middleware(Guard, settings=settings))
         self.asgi = Starlette(
             routes=routes, middleware=middleware, lifespan=self._open, exception_handlers={ReblurError: _refuse}
         )
@@ -117,38 +103,14 @@ class Application:
             visitor.leave()
 
     async def _page(self, _: Request) -> Response:
-        environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-        template = environment.from_string((resources.files(__package__) / "page/index.html.jinja").read_text("utf-8"))
-        facts = {
-            "maxUpload": self._settings.max_upload,
-            "maxPhotographs": MOST_PHOTOGRAPHS,
-            "suffixes": SUFFIXES,
-        }
-        text = template.render(
-            facts=json.dumps(facts),
-            accept=",".join(SUFFIXES),
-            weights_accept=",".join(_WEIGHTS),
-            weights=self._settings.offered(),
-            better=self._settings.better(),
-            precisions=PRECISIONS,
-            most_steps=MOST_STEPS,
-            max_megapixels=self._settings.max_pixels / 1e6,
-            max_megabytes=self._settings.max_upload / 2**20,
-            max_photographs=MOST_PHOTOGRAPHS,
-            examples=EXAMPLES,
-        )
-        return HTMLResponse(text)
+        return HTMLResponse(pages.page(self._settings))
 
     async def _static(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in _STATIC:
-            return _missing()
-        folder = "page/" if _STATIC[name] == __package__ else ""
-        content = (resources.files(_STATIC[name]) / f"{folder}{name}").read_bytes()
-        return Response(content, media_type=_TYPES[PurePath(name).suffix])
+        found = pages.static(request.path_params["name"])
+        return _missing() if found is None else Response(found[0], media_type=found[1])
 
     async def _example_picture(self, request: Request) -> Response:
-        return Response(_example(request.path_params["name"]), media_type="image/jpeg")
+        return Response(pages.example(request.path_params["name"]), media_type="image/jpeg")
 
     async def _welcome(self, _: Request) -> Response:
         return JSONResponse({"token": self._visitors.welcome().token})
@@ -161,7 +123,7 @@ class Application:
                 yield f"data: {json.dumps(self._state(visitor))}\n\n"
             yield 'event: gone\ndata: ""\n\n'
 
-        return StreamingResponse(lines(), media_type="text/event-stream")
+        return StreamingResponse(lines(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
     def _state(self, visitor: Visitor) -> dict[str, Any]:
         shots = [shot.for_page(self._workshop.before(shot)) for shot in visitor.shots.values()]
@@ -204,7 +166,7 @@ class Application:
     async def _take_example(self, request: Request) -> Response:
         visitor = self._visitor(request)
         name = request.path_params["name"]
-        content = _example(name)
+        content = pages.example(name)
         shot = visitor.new_shot(name)
         shot.source.write_bytes(content)
         return self._look(visitor, shot)
@@ -218,8 +180,8 @@ class Application:
     async def _take_weights(self, request: Request) -> Response:
         visitor = self._visitor(request)
         name = _shown_name(request)
-        if (why := problem(name)) or PurePath(name).suffix.lower() not in _WEIGHTS:
-            why = why or f"it is none of {', '.join(_WEIGHTS)}"
+        if (why := problem(name)) or PurePath(name).suffix.lower() not in pages.WEIGHTS:
+            why = why or f"it is none of {', '.join(pages.WEIGHTS)}"
             raise ReblurError(f"{name}: expected a file of weights, but {why}; rename it")
         folder = visitor.folder / "weights"
         folder.mkdir(exist_ok=True)
@@ -287,72 +249,12 @@ class Application:
         return self._visitors.find(request.path_params["token"])
 
 
-class _Guard:
-    """Asks for the password, refuses what other sites' pages send, and says what this page may do."""
-
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app, self._settings = app, settings
-        self._headers = {
-            "content-security-policy": _POLICY + ("" if settings.in_frames else "; frame-ancestors 'none'"),
-            "x-content-type-options": "nosniff",
-            "referrer-policy": "no-referrer",
-            "cache-control": "no-store",
-        }
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request = Request(scope)
-        app: ASGIApp = self._app
-        if not self._may_enter(request):
-            app = Response("password?", 401, {"www-authenticate": 'Basic realm="reblur_plugin", charset="UTF-8"'})
-        elif request.method not in ("GET", "HEAD") and request.headers.get("sec-fetch-site") not in (
-            None,
-            "same-origin",
-        ):
-            app = Response("expected a request of the page itself", 403)
-
-        async def send_with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                added = [(name.encode(), value.encode()) for name, value in self._headers.items()]
-                message["headers"] = [*message["headers"], *added]
-            await send(message)
-
-        await app(scope, receive, send_with_headers)
-
-    def _may_enter(self, request: Request) -> bool:
-        if self._settings.password is None:
-            return True
-        kind, _, given = request.headers.get("authorization", "").partition(" ")
-        try:
-            password = base64.b64decode(given, validate=True).partition(b":")[2]
-        except (binascii.Error, ValueError):
-            return False
-        return kind.lower() == "basic" and secrets.compare_digest(password, self._settings.password.encode())
-
-
-def _is_from_elsewhere(request: Request) -> bool:
-    return request.headers.get("sec-fetch-site", "same-origin") != "same-origin"
-
-
 async def _refuse(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, status_code=400)
 
 
 def _missing() -> Response:
     return Response("not found", 404)
-
-
-def _example(name: str) -> bytes:
-    """Return an example's file.
-
-    Raises:
-        ReblurError: if there is none of that name.
-    """
-    if name not in EXAMPLES:
-        raise ReblurError(f"example: expected one of {', '.join(EXAMPLES)}, got {name!r}")
-    return (resources.files(__package__) / "examples" / name).read_bytes()
 
 
 def _shown_name(request: Request) -> str:

@@ -15,7 +15,7 @@ import pytest
 
 from reblur_plugin import files
 from reblur_plugin.errors import ReblurError
-from reblur_plugin.files import FileError, locked, remove_parts, whole_file, writing
+from reblur_plugin.files import FileError, locked, remove_parts, temporary_folder, whole_file, writing
 
 FULL = OSError(28, "No space left on device")
 
@@ -241,3 +241,29 @@ os._exit(0)
         monkeypatch.setattr("fcntl.lockf", refuse)
         with locked(tmp_path / "run"):
             pass
+
+
+class TestTemporaryFolder:
+    @pytest.fixture(autouse=True)
+    def place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def test_it_is_one_s_own_and_goes_with_the_block(self, tmp_path: Path) -> None:
+        with temporary_folder("ours") as first, temporary_folder("ours") as second:
+            assert first != second
+            assert {first.parent, second.parent} == {tmp_path}
+            assert first.stat().st_mode & 0o77 == 0
+            (first / "file").touch()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_the_dead_have_left_goes_and_what_is_in_use_stays(self, tmp_path: Path) -> None:
+        with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+            dead.wait()
+        with temporary_folder("ours") as in_use:
+            own = str(os.getpid())
+            for name in (in_use.name.replace(own, str(dead.pid)), f"ours.elsewhere.{dead.pid}.x", "ours"):
+                (tmp_path / name).mkdir()
+                (tmp_path / name / "file").touch()
+            with temporary_folder("ours"), temporary_folder("theirs"):
+                pass
+            assert {path.name for path in tmp_path.iterdir()} == {in_use.name, f"ours.elsewhere.{dead.pid}.x", "ours"}

@@ -25,7 +25,7 @@ def page(settings: Settings) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(_resource(__package__, "page/index.html.jinja").decode())
     return template.render(
-        facts=json.dumps({"maxUpload": settings.max_upload}),
+        facts=json.dumps({"maxUpload": settings.max_upload, "weights": WEIGHTS}),
         accept=",".join(SUFFIXES),
         weights_accept=",".join(WEIGHTS),
         weights=settings.offered(),

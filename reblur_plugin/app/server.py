@@ -135,11 +135,17 @@ class Application:
 
     async def _wish(self, request: Request) -> Response:
         visitor = self._visitor(request)
-        visitor.wishes = await self._wishes(request, visitor)
+        self._follow(visitor, await self._wishes(request, visitor))
+        return Response(status_code=204)
+
+    def _follow(self, visitor: Visitor, wishes: dict[str, Any]) -> None:
+        """Say of all photographs what they will take by other choices."""
+        if wishes == visitor.wishes:
+            return
+        visitor.wishes = wishes
         for shot in visitor.shots.values():
             if not shot.is_busy:
                 self._workshop.look(visitor, shot)
-        return Response(status_code=204)
 
     async def _wishes(self, request: Request, visitor: Visitor) -> dict[str, Any]:
         content = bytearray()
@@ -219,9 +225,10 @@ class Application:
     async def _deblur(self, request: Request) -> Response:
         visitor = self._visitor(request)
         shot = visitor.shot(request.path_params["shot"])
-        visitor.wishes = await self._wishes(request, visitor)
+        wishes = await self._wishes(request, visitor)
         if not shot.is_busy:
-            self._workshop.deblur(visitor, shot)
+            self._workshop.deblur(visitor, shot, wishes)
+        self._follow(visitor, wishes)
         return Response(status_code=204)
 
     async def _cancel(self, request: Request) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from reblur_plugin.core.choices import AdaptError, bytes_of
@@ -57,7 +57,13 @@ class Settings:
         found = {one.name: one.about for one in catalogue() if one.is_here}
         if self.weights is None:
             return found
-        return {self.weights: found.get(self.weights, "given when the page was started")} | found
+        name = self._name_of_own
+        return {name: found.get(name, "given when the page was started")} | found
+
+    @property
+    def _name_of_own(self) -> str:
+        """Return what visitors see of `weights`: no folder of this machine."""
+        return PurePath(self.weights or "").name
 
     def better(self) -> str:
         """Return a sentence on better weights that would have to be fetched; empty, if there are none."""
@@ -85,13 +91,13 @@ class Settings:
             raise WishError(f"steps: expected a whole number from 0 to {MOST_STEPS}, got {steps!r}")
         if not isinstance(amp, str) or amp not in PRECISIONS:
             raise WishError(f"precision: expected one of {', '.join(PRECISIONS)}, got {amp!r}")
-        if reblur_weights is not None:
-            reblur_weights = str(own[reblur_weights])
-        elif weights == self.weights:
-            reblur_weights = self.reblur_weights
+        files: dict[str, tuple[str, str | None]] = {name: (str(path), None) for name, path in own.items()}
+        if self.weights is not None:
+            files = {self._name_of_own: (self.weights, self.reblur_weights)} | files
+        path, partner = files.get(str(weights), (str(weights), None))
         return {
-            "weights": str(own.get(str(weights), weights)),
-            "reblur_weights": reblur_weights,
+            "weights": path,
+            "reblur_weights": partner if reblur_weights is None else str(own[reblur_weights]),
             "steps": steps,
             "max_memory": self._memory(given.get("max_memory")),
             "amp": amp,

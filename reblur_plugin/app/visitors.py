@@ -204,7 +204,14 @@ class Visitor:
     def leave_later(self) -> None:
         """Leave if nobody listens any more after some time."""
         if not self._listeners and not self.is_gone:
-            self._leaving = asyncio.get_running_loop().call_later(_GRACE, self.leave)
+            self._leaving = asyncio.get_running_loop().call_later(_GRACE, self._leave_if_idle)
+
+    def _leave_if_idle(self) -> None:
+        """Leave, unless a photograph is worked on that its visitor may come back for."""
+        if any(shot.is_busy for shot in self.shots.values()):
+            self.leave_later()
+        else:
+            self.leave()
 
     def leave(self) -> None:
         """Forget everything."""

@@ -46,10 +46,10 @@ class Workshop:
         """Check a photograph, show it and say what it will take as the visitor's wishes are now."""
         self._start(self._look(visitor, shot, visitor.wishes))
 
-    def deblur(self, visitor: Visitor, shot: Shot) -> None:
-        """Deblur a photograph when its turn comes."""
+    def deblur(self, visitor: Visitor, shot: Shot, wishes: dict[str, Any]) -> None:
+        """Deblur a photograph as it is wished, when its turn comes."""
         shot.state = "waiting"
-        shot.task = self._start(self._deblur(visitor, shot, visitor.wishes))
+        shot.task = self._start(self._deblur(visitor, shot, wishes))
         visitor.changed()
 
     def _start(self, what: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -60,7 +60,7 @@ class Workshop:
 
     async def _look(self, visitor: Visitor, shot: Shot, wishes: Any) -> None:
         async with self._to_look.turn(shot):
-            if wishes is not visitor.wishes or shot.is_busy or shot.id not in visitor.shots:
+            if wishes != visitor.wishes or shot.is_busy or shot.id not in visitor.shots:
                 return  # it isn't asked for any more
             request = {"do": "look", "source": str(shot.source), "folder": str(shot.folder), "wishes": wishes}
             try:
@@ -72,6 +72,8 @@ class Workshop:
                 shot.problem, shot.expects = shot.in_words_of_visitor(str(error)), ""
             else:
                 shot.problem = ""
+                if shot.state == "failed":  # as it was wished then
+                    shot.state, shot.said = "ready", ""
             if shot.state in ("looking", "refused"):
                 shot.state = "refused" if shot.blurry is None else "ready"
         visitor.changed()

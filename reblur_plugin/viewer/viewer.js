@@ -26,8 +26,17 @@ class Viewer {
     this.slider = element("input", { type: "range", min: 0, step: 0.01 });
     this.slider.setAttribute("aria-label", "Which pictures");
     this.slider.addEventListener("input", () => this.go(Number(this.slider.value)));
+    this.slider.addEventListener("keydown", (event) => { // a hundredth, the mouse's step, is too little for keys
+      const way = { ArrowLeft: -0.1, ArrowDown: -0.1, ArrowRight: 0.1, ArrowUp: 0.1 }[event.key];
+      if (!way) return;
+      event.preventDefault();
+      this.go(Math.round(10 * (this.position + way)) / 10);
+    });
     this.sideButton = this.tool("Side by side", () => this.setSide(!this.side));
-    const tools = [this.tool("+", () => this.zoomAt(1.5)), this.tool("−", () => this.zoomAt(1 / 1.5)), this.tool("1:1", () => this.pixels()), this.tool("Fit", () => this.fit()), this.sideButton];
+    const zooms = [this.tool("+", () => this.zoomAt(1.5), "Zoom in"), this.tool("−", () => this.zoomAt(1 / 1.5), "Zoom out")];
+    const tools = [...zooms, this.tool("1:1", () => this.pixels(), "Pixel by pixel"), this.tool("Fit", () => this.fit(), "The whole picture"), this.sideButton];
+    this.root.title = "Arrows: next picture. +, -, 0: zoom. Shift and arrows: move. s: side by side.";
+    this.buttons = [];
     this.controls = element("div", { className: "controls" }, this.slider, ...tools);
     this.root.append(this.panes);
     this.listen();
@@ -52,8 +61,9 @@ class Viewer {
     this.draw();
   }
 
-  tool(text, act) {
-    const button = element("button", { type: "button", textContent: text });
+  tool(text, act, spoken = "") {
+    const button = element("button", { type: "button", textContent: text, title: spoken });
+    if (spoken) button.setAttribute("aria-label", spoken);
     button.addEventListener("click", act);
     return button;
   }
@@ -63,9 +73,15 @@ class Viewer {
     this.panes.replaceChildren();
     this.shown = [];
     this.slider.max = String(this.layers.length - 1);
-    for (const button of this.buttons || []) button.remove();
-    this.buttons = this.layers.map((layer, place) => this.tool(layer.label, () => this.go(place)));
-    this.slider.after(...this.buttons);
+    for (const button of this.buttons.splice(this.layers.length)) button.remove();
+    while (this.buttons.length < this.layers.length) { // those that are there may have the focus
+      const place = this.buttons.length;
+      const button = this.tool("", () => this.go(place));
+      (this.buttons[place - 1] || this.slider).after(button);
+      this.buttons.push(button);
+    }
+    this.buttons.forEach((button, place) => { button.textContent = this.layers[place].label; });
+    this.slider.hidden = this.sideButton.hidden = this.layers.length < 2;
     const groups = this.side ? this.layers.map((_, place) => [place]) : [this.layers.map((_, place) => place)];
     for (const places of groups) {
       const pane = element("div", { className: "pane" });
@@ -118,6 +134,7 @@ class Viewer {
       this.edge.hidden = part === 0 || part === 1;
     }
     this.slider.value = String(this.position);
+    this.slider.setAttribute("aria-valuetext", part === 0 ? this.layers[first].label : part === 1 ? this.layers[first + 1].label : `${this.layers[first].label} and, from the right, ${Math.round(100 * part)} % of ${this.layers[first + 1].label}`);
     this.buttons.forEach((button, place) => button.setAttribute("aria-pressed", String(place === this.position)));
     this.root.classList.toggle("zoomed", this.zoom > 1);
     this.root.classList.toggle("sharp-pixels", this.paneWidth() * this.zoom > this.image.width * 1.5);
@@ -151,7 +168,7 @@ class Viewer {
       return { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height, box };
     };
     this.root.addEventListener("wheel", (event) => {
-      if (!event.ctrlKey && this.zoom === 1 && document.activeElement !== this.root) return; // the page scrolls
+      if (!event.ctrlKey && this.zoom === 1 && !this.root.matches(":focus-visible")) return; // the page scrolls
       event.preventDefault();
       const { x, y } = at(event);
       this.zoomAt(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.002)), x, y);

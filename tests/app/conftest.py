@@ -46,7 +46,7 @@ class Running:
     @property
     def kept(self) -> list[Path]:
         """The visitors' files."""
-        return [path for path in self.files.rglob("*") if path.is_file()]
+        return [Path(folder, name) for folder, _, names in os.walk(self.files) for name in names]
 
     def workers(self) -> list[int]:
         """The numbers of its worker processes that live."""

@@ -6,6 +6,8 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,12 @@ from reblur_plugin.app.settings import Settings, WishError
 from reblur_plugin.photographs.photograph import size_of
 
 CHOICES = {"device": "cpu", "network": None, "deblurred_output": None, "max_pixels": 1e6, "modules": []}
+
+
+def run(what: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine in a thread: Playwright has an event loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, what).result()
 
 
 def wishes(weights: Path, **choices: Any) -> dict[str, Any]:
@@ -162,7 +170,7 @@ class TestSizeOfAHeader:
                 worker.kill()
 
         with pytest.raises(processes.WorkerError, match=r"a\.png: expected a photograph"):
-            asyncio.run(ask())
+            run(ask())
 
 
 class TestClock:
@@ -200,7 +208,7 @@ class TestTurns:
             await asyncio.wait(tasks.values())
             return found
 
-        assert asyncio.run(all_of_it()) == [0, 1, 2, 0, 1]
+        assert run(all_of_it()) == [0, 1, 2, 0, 1]
         assert order == ["a", "c"]
 
 
@@ -222,8 +230,10 @@ class TestWishes:
         assert (found["weights"], found["reblur_weights"]) == ("/x/net_g.pth", "/x/r.pth")
 
     def test_the_server_s_own_weights_come_with_their_m_r(self) -> None:
-        settings = Settings(weights="theirs.pth", reblur_weights="r.pth")
-        assert settings.wishes({**self.GIVEN, "weights": "theirs.pth"}, {})["reblur_weights"] == "r.pth"
+        settings = Settings(weights="/home/a/theirs.pth", reblur_weights="r.pth")
+        assert next(iter(settings.offered())) == "theirs.pth"  # without its folder
+        found = settings.wishes({**self.GIVEN, "weights": "theirs.pth"}, {})
+        assert (found["weights"], found["reblur_weights"]) == ("/home/a/theirs.pth", "r.pth")
         assert settings.wishes(self.GIVEN, {})["reblur_weights"] is None
 
     def test_memory_stays_within_the_server_s_bound(self) -> None:

@@ -25,14 +25,18 @@ async function sentence(answer) {
   try { return JSON.parse(text).error; } catch (error) { return `${answer.status}: ${text}`; }
 }
 
+// Shows a sentence that stays until it is closed; once more if it is there.
 function say(text) {
   const notes = document.getElementById("notes");
-  if ([...notes.children].some((note) => note.firstChild.textContent === text)) return;
+  for (const note of [...notes.children]) if (note.firstChild.textContent === text) note.remove();
   const close = element("button", { type: "button", textContent: "Close" });
   const note = element("li", {}, element("span", { textContent: text }), close);
   close.addEventListener("click", () => note.remove());
   notes.append(note);
 }
+
+// Says something to those who hear this page.
+function speak(text) { document.getElementById("spoken").textContent = text; }
 
 // What is chosen
 function wishes() {
@@ -42,11 +46,19 @@ function wishes() {
 
 function json(content) { return { headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) }; }
 
-if (innerWidth < 600) document.getElementById("how").open = false;
+const how = document.getElementById("how");
+if (innerWidth < 600) how.open = false;
 let waiting = 0;
 function wish() {
   clearTimeout(waiting);
-  waiting = setTimeout(() => { if (visit) ask(url("wishes"), json(wishes())); }, 300);
+  waiting = setTimeout(() => { if (visit && form.checkValidity()) ask(url("wishes"), json(wishes())); }, 300);
+}
+
+// Whether what is chosen is possible; else the browser shows what isn't.
+function isPossible() {
+  if (form.checkValidity()) return true;
+  how.open = true;
+  return form.reportValidity();
 }
 form.addEventListener("input", (event) => { if (event.target.type !== "file") wish(); });
 form.addEventListener("submit", (event) => event.preventDefault());
@@ -78,34 +90,42 @@ function send(path, file, name) {
   return sent;
 }
 
-function sendPhotographs(files) {
-  for (const file of files) send(url("photographs"), file, file.name || "photograph.png");
+function sendFiles(files) {
+  const isWeights = (file) => facts.weights.some((suffix) => file.name.toLowerCase().endsWith(suffix));
+  sendWeights([...files].filter(isWeights));
+  for (const file of [...files].filter((file) => !isWeights(file))) {
+    isNew = true;
+    send(url("photographs"), file, file.name || "photograph.png");
+  }
 }
+let isNew = false; // whether a photograph that comes is to be scrolled to
 
 const files = document.getElementById("files");
-files.addEventListener("change", () => { sendPhotographs(files.files); files.value = ""; });
+files.addEventListener("change", () => { sendFiles(files.files); files.value = ""; });
 let depth = 0; // of elements that something is dragged over
-addEventListener("dragenter", (event) => { event.preventDefault(); depth += 1; document.body.classList.add("over"); });
-addEventListener("dragleave", () => { depth -= 1; if (depth <= 0) document.body.classList.remove("over"); });
-addEventListener("dragover", (event) => event.preventDefault());
+const holdsFiles = (event) => event.dataTransfer.types.includes("Files");
+addEventListener("dragenter", (event) => { if (holdsFiles(event)) { depth += 1; document.body.classList.add("over"); } });
+addEventListener("dragleave", (event) => { if (holdsFiles(event)) depth -= 1; if (depth <= 0) document.body.classList.remove("over"); });
+addEventListener("dragover", (event) => { if (holdsFiles(event) || !event.target.matches("input")) event.preventDefault(); });
 addEventListener("drop", (event) => {
+  if (!holdsFiles(event) && event.target.matches("input")) return;
   event.preventDefault();
+  if (!holdsFiles(event)) say("what was dropped is no file; save the picture first, then drop it");
   depth = 0;
   document.body.classList.remove("over");
-  sendPhotographs(event.dataTransfer.files);
+  sendFiles(event.dataTransfer.files);
 });
-addEventListener("paste", (event) => sendPhotographs([...event.clipboardData.files]));
+addEventListener("paste", (event) => sendFiles([...event.clipboardData.files]));
 for (const button of document.querySelectorAll("[data-example]")) {
-  button.addEventListener("click", () => ask(url("examples", button.dataset.example)));
+  button.addEventListener("click", () => { isNew = true; ask(url("examples", button.dataset.example)); });
 }
 const weightsFiles = document.getElementById("weights-files");
-weightsFiles.addEventListener("change", async () => {
-  const chosen = [...weightsFiles.files];
+weightsFiles.addEventListener("change", () => { sendWeights([...weightsFiles.files]); weightsFiles.value = ""; });
+async function sendWeights(chosen) {
   const done = await Promise.all(chosen.map((file) => send(url("weights"), file, file.name)));
   const main = chosen.find((file, number) => done[number] && !file.name.startsWith("net_r"));
   if (main) wanted = main.name; // chosen once it is listed
-  weightsFiles.value = "";
-});
+}
 
 // The visitor's own weights in the lists
 let wanted = null;
@@ -129,8 +149,8 @@ function inWords(seconds) {
   return minutes < 100 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-const DECIMALS = 1; // of grey levels
-const levels = (number) => number.toFixed(number < 0.95 ? DECIMALS + 1 : DECIMALS);
+const levels = (number) => number.toFixed(number < 0.95 ? 2 : 1);
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 // One photograph
 class Card {
@@ -138,11 +158,8 @@ class Card {
     this.id = photograph.id;
     this.name = element("h2", { textContent: photograph.name });
     this.size = element("span", { className: "note" });
-    this.status = element("p", { className: "status" });
-    this.said = element("span"); // read aloud when it changes, unlike the time that is left
-    this.said.setAttribute("role", "status");
-    this.left = element("span");
-    this.status.append(this.said, this.left);
+    this.status = element("p");
+    this.problem = element("p", { className: "problem" });
     this.notes = element("p", { className: "note" });
     this.bar = element("progress", { max: 1 });
     this.bar.setAttribute("aria-label", `Progress of ${photograph.name}`);
@@ -151,21 +168,26 @@ class Card {
     this.steps.setAttribute("role", "group");
     this.steps.setAttribute("aria-label", "Steps of adaptation");
     this.changed = element("p", { className: "note" });
-    this.heat = this.button("Where M_R finds blur", () => { this.isHeat = !this.isHeat; this.show(this.photograph); });
-    this.legend = element("span", { className: "legend" }, "0", element("i"), "16 grey levels that M_R changes");
-    this.begin = this.button("Deblur", () => ask(url("photographs", this.id, "deblur"), json(wishes())));
-    this.begin.classList.add("main");
+    this.heat = this.button("Show where blur is left", () => { this.isHeat = !this.isHeat; this.chosen = null; this.show(this.photograph); });
+    this.legend = element("p", { className: "legend" }, "none", element("i"), "much: what M_R would still change, 0 to 16 of 255 grey levels");
+    this.begin = this.button("Deblur", () => this.deblur());
     this.cancel = this.button("Cancel", () => ask(url("photographs", this.id, "cancel")));
     this.download = element("a", { className: "button main", textContent: "Download", href: url("photographs", this.id, "result"), download: photograph.name });
     this.download.addEventListener("click", () => { this.isTaken = true; });
-    this.remove = this.button("Remove", () => ask(url("photographs", this.id), { method: "DELETE" }));
-    const actions = element("div", { className: "actions" }, this.download, this.begin, this.cancel, this.heat, this.remove);
-    this.root = element("article", { className: "card" }, element("header", {}, this.name, this.size), this.status, this.bar, this.notes, this.holder, this.steps, this.changed, this.legend, actions);
+    this.remove = this.button("Remove", () => { if (!this.isLost() || confirm(`Remove ${photograph.name}? Its result was not downloaded.`)) ask(url("photographs", this.id), { method: "DELETE" }); });
+    this.remove.classList.add("last");
+    for (const one of [this.begin, this.cancel, this.download, this.remove]) one.setAttribute("aria-describedby", `name-${this.id}`);
+    this.name.id = `name-${this.id}`;
+    // Nothing moves to where a button was that is pressed twice.
+    const actions = element("div", { className: "actions" }, this.begin, this.download, this.heat, this.remove);
+    this.progress = element("div", { className: "progress" }, this.bar, this.cancel);
+    this.root = element("article", { className: "card" }, element("header", {}, this.name, this.size), this.status, this.problem, this.notes, actions, this.progress, this.holder, this.steps, this.changed, this.legend);
     this.root.setAttribute("aria-label", photograph.name);
     this.viewer = null;
     this.chosen = null; // the step that is shown, null for the newest
     this.isHeat = false;
     this.isTaken = false;
+    this.isWanted = false;
     this.ends = 0; // when it is expected to be done, in the page's time
   }
 
@@ -175,26 +197,40 @@ class Card {
     return made;
   }
 
+  // Whether something goes that nobody has taken away
+  isLost() { return Boolean(this.photograph.result) && !this.isTaken; }
+
+  async deblur() {
+    const { state } = this.photograph;
+    this.isWanted = state === "looking"; // begun as soon as it is checked
+    if (this.isWanted || this.isBusy || state === "refused" || !isPossible()) return;
+    await ask(url("photographs", this.id, "deblur"), json(wishes()));
+  }
+
   get isBusy() { return ["waiting", "deblurring"].includes(this.photograph.state); }
 
   show(photograph) {
-    if (this.photograph && this.photograph.state !== photograph.state && photograph.state === "deblurring") {
+    const before = this.photograph ? this.photograph.state : null;
+    if (before !== "deblurring" && photograph.state === "deblurring") {
       this.chosen = null;
       this.isHeat = this.isTaken = false;
+      if (this.viewer) this.viewer.isMoved = false;
     }
     this.photograph = photograph;
-    const { state, size } = photograph;
+    const { state, size, said, problem } = photograph;
     this.size.textContent = size ? `${size[0]}x${size[1]}` : "";
     this.ends = photograph.left === null ? 0 : performance.now() + 1000 * photograph.left;
     this.tell();
-    this.bar.hidden = !(this.isBusy || state === "looking");
+    this.problem.textContent = (problem || (["failed", "refused"].includes(state) ? said : ""));
+    if (before && before !== state) this.speak();
     if (state === "deblurring" && photograph.part !== null) this.bar.value = photograph.part;
     else this.bar.removeAttribute("value");
     this.notes.textContent = photograph.told.join("; ");
-    this.notes.hidden = photograph.told.length === 0;
-    this.begin.hidden = this.isBusy || state === "looking" || state === "refused";
-    this.begin.textContent = state === "done" || state === "failed" ? "Deblur again" : "Deblur";
+    this.begin.setAttribute("aria-disabled", String(this.isBusy || state === "refused"));
+    this.begin.textContent = ["done", "failed"].includes(state) ? "Deblur again" : "Deblur";
     this.begin.classList.toggle("main", state !== "done");
+    if (!this.isBusy && this.cancel.contains(document.activeElement)) (photograph.result ? this.download : this.begin).focus();
+    this.progress.hidden = !(this.isBusy || state === "looking");
     this.cancel.hidden = !this.isBusy;
     this.download.hidden = !photograph.result;
     this.heat.hidden = photograph.blur.length === 0;
@@ -202,6 +238,7 @@ class Card {
     this.legend.hidden = !this.isHeat;
     this.showSteps();
     this.showPictures();
+    if (this.isWanted && state !== "looking") this.deblur();
   }
 
   // The status in words; once a second while something is expected
@@ -209,24 +246,26 @@ class Card {
     const { state, said, problem, expects, before } = this.photograph;
     const left = this.ends ? (this.ends - performance.now()) / 1000 : 0;
     const texts = {
-      looking: "It is being looked at ...",
-      ready: expects ? `It will take ${expects}.` : problem ? "" : "How long will it take? ...",
+      looking: this.isWanted ? "Checking it, then it is deblurred ..." : "Checking it ...",
+      ready: [said && `${capital(said)}.`, expects && `It will take ${expects} of memory.`, !expects && !problem && "How long will it take? ..."].filter(Boolean).join(" "),
       refused: "",
-      waiting: before > 0 ? `It waits: ${before} before it.` : "It begins ...",
-      deblurring: this.passes(),
-      done: "Done.",
+      waiting: before > 0 ? `Waiting: ${before} before it.` : "Beginning ...",
+      deblurring: `${this.passes()}${left > 0.5 ? `, about ${inWords(left)} left` : ""} ...`,
+      done: said ? `Done, but ${said}.` : "Done.",
       failed: "",
     };
-    const parts = [texts[state], said, problem].filter(Boolean);
-    const text = parts.join(" ");
-    if (this.said.textContent !== text) this.said.textContent = text;
-    this.left.textContent = state !== "deblurring" ? "" : left > 0.5 ? `, about ${inWords(left)} left ...` : " ...";
-    this.status.classList.toggle("problem", Boolean(problem) || state === "failed" || state === "refused");
+    if (this.status.textContent !== texts[state]) this.status.textContent = texts[state];
+  }
+
+  speak() {
+    const { name, state, said } = this.photograph;
+    const texts = { ready: said || "ready", refused: this.problem.textContent, deblurring: "being deblurred", done: "done", failed: this.problem.textContent };
+    if (texts[state]) speak(`${name}: ${texts[state]}`);
   }
 
   passes() {
     const count = this.photograph.steps.length;
-    return count === 0 ? "It is being deblurred" : count === 1 ? "Deblurred; it adapts" : `Adapted by ${count - 1} ${count === 2 ? "step" : "steps"}`;
+    return count === 0 ? "Deblurring" : count === 1 ? "Deblurred, adapting to it" : `Adapted by ${count - 1} ${count === 2 ? "step" : "steps"}`;
   }
 
   showSteps() {
@@ -234,7 +273,7 @@ class Card {
     const shown = this.step();
     if (this.steps.childElementCount !== steps.length) {
       const had = document.activeElement && this.steps.contains(document.activeElement) ? document.activeElement.textContent : null;
-      this.steps.replaceChildren(...steps.map((step) => this.button(`Step ${step.number}`, () => { this.chosen = step.number; this.show(this.photograph); if (this.viewer) this.viewer.go(2); })));
+      this.steps.replaceChildren(...steps.map((step) => this.button(`Step ${step.number}`, () => this.choose(step.number))));
       for (const button of this.steps.children) if (button.textContent === had) button.focus();
     }
     [...this.steps.children].forEach((button, place) => button.setAttribute("aria-pressed", String(steps[place] === shown)));
@@ -244,8 +283,16 @@ class Card {
     if (first) parts.push(`Deblurring changed it by ${levels(first.change)} of 255 grey levels on average`);
     if (shown) parts.push(`${shown.number} ${shown.number === 1 ? "step" : "steps"} of adaptation by ${levels(shown.change)}`);
     let text = parts.join(", ");
-    if (this.isHeat) text += `${text && ". "}M_R changes ${this.photograph.blur.map((one) => `the ${one.number === 0 ? "deblurred" : "adapted"} one by ${levels(one.mean)}`).join(", ")}`;
+    if (this.isHeat) text += `. M_R would change ${this.photograph.blur.map((one) => `the ${one.number === 0 ? "deblurred" : "adapted"} one by ${levels(one.mean)}`).join(", ")}`;
     this.changed.textContent = text && `${text}.`;
+    const last = steps.length > 0 && shown !== steps[steps.length - 1];
+    this.download.textContent = last ? `Download the result of ${steps.length} steps` : "Download";
+  }
+
+  choose(number) {
+    this.chosen = number;
+    this.isHeat = false; // of the last one alone there is a map
+    this.show(this.photograph);
   }
 
   // The step of adaptation that is shown
@@ -259,12 +306,12 @@ class Card {
     const at = (src) => url("photographs", this.id, "pictures", src);
     const found = [];
     if (blurry) found.push({ label: "blurry", src: at(blurry) });
-    const adapted = this.step();
-    for (const step of [steps.find((one) => one.number === 0), adapted]) {
+    // The best one is beside the blurry one, and what it was before it was adapted beside that.
+    for (const step of [this.step(), steps.find((one) => one.number === 0)]) {
       if (!step) continue;
       const heat = this.isHeat && blur.find((one) => one.number === step.number);
-      const last = state === "done" && step.number === steps[steps.length - 1].number;
-      const name = step.number === 0 ? "deblurred" : last ? "adapted" : `adapted, step ${step.number}`;
+      const isLast = state === "done" && step.number === steps[steps.length - 1].number;
+      const name = step.number === 0 ? "deblurred" : isLast ? "adapted" : `adapted, step ${step.number}`;
       found.push({ label: heat ? `blur in ${name}` : name, src: at(heat ? heat.src : step.src) });
     }
     return found;
@@ -276,13 +323,13 @@ class Card {
     if (!this.viewer) {
       const [width, height] = this.photograph.size;
       this.viewer = new Viewer({ name: this.photograph.name, width, height, pictures });
-      this.viewer.root.style.maxWidth = `min(${80 * width / height}vh, ${2 * width}px)`; // never higher than the window
+      const most = `min(${80 * width / height}vh, ${Math.max(2 * width, 240)}px)`; // never higher than the window
+      this.viewer.root.style.setProperty("--most", most);
       this.holder.append(this.viewer.root, this.viewer.controls);
       this.viewer.draw();
       return;
     }
-    const isOver = this.photograph.state === "done";
-    this.viewer.show(pictures, isOver ? pictures.length - 1 : Math.min(0.5, pictures.length - 1));
+    this.viewer.show(pictures, Math.min(0.5, pictures.length - 1));
   }
 }
 
@@ -290,7 +337,11 @@ function showAll(state) {
   listWeights(state.weights);
   const known = new Set(state.photographs.map((photograph) => photograph.id));
   for (const [id, card] of cards) {
-    if (!known.has(id)) { card.root.remove(); cards.delete(id); }
+    if (known.has(id)) continue;
+    const next = card.root.nextElementSibling || card.root.previousElementSibling;
+    if (card.root.contains(document.activeElement)) (next ? next.querySelector(".last") : files).focus();
+    card.root.remove();
+    cards.delete(id);
   }
   for (const photograph of state.photographs) {
     let card = cards.get(photograph.id);
@@ -298,6 +349,9 @@ function showAll(state) {
       card = new Card(photograph);
       cards.set(photograph.id, card);
       list.append(card.root);
+      card.show(photograph);
+      if (isNew) card.root.scrollIntoView({ block: "nearest" });
+      isNew = false;
     }
     card.show(photograph);
   }
@@ -305,12 +359,15 @@ function showAll(state) {
 }
 
 document.getElementById("deblur-all").addEventListener("click", async () => {
-  for (const card of [...cards.values()]) if (!card.begin.hidden && card.photograph.state !== "done") await ask(url("photographs", card.id, "deblur"), json(wishes()));
+  if (!isPossible()) return;
+  for (const card of [...cards.values()]) if (card.photograph.state !== "done") await card.deblur();
 });
 document.getElementById("remove-all").addEventListener("click", () => {
+  const lost = [...cards.values()].filter((card) => card.isLost()).length;
+  if (lost && !confirm(`Remove all? ${lost} ${lost === 1 ? "result was" : "results were"} not downloaded.`)) return;
   for (const card of [...cards.values()]) ask(url("photographs", card.id), { method: "DELETE" });
 });
-setInterval(() => { for (const card of cards.values()) if (card.ends) card.tell(); }, 1000);
+const clock = setInterval(() => { for (const card of cards.values()) if (card.ends) card.tell(); }, 1000);
 
 async function begin() {
   const answer = await ask("visits");
@@ -318,14 +375,22 @@ async function begin() {
   visit = `visits/${(await answer.json()).token}`;
   wish();
   const events = new EventSource(url("events"));
-  const lost = () => { events.close(); say("the server has forgotten this page; load it again"); };
+  const lost = () => {
+    events.close();
+    clearInterval(clock);
+    document.body.classList.add("lost");
+    for (const card of cards.values()) {
+      card.progress.hidden = true;
+      if (card.isBusy) card.status.textContent = "Lost: the server has ended.";
+    }
+    say("the server has ended, or has forgotten this page; start it and load this page again. What is shown can't be downloaded any more");
+  };
   events.addEventListener("message", (event) => showAll(JSON.parse(event.data)));
   events.addEventListener("gone", lost);
-  events.addEventListener("error", () => { if (events.readyState === EventSource.CLOSED) lost(); });
+  events.addEventListener("error", () => { if (events.readyState === EventSource.CLOSED) lost(); }); // else it tries again
   addEventListener("pagehide", (event) => { if (!event.persisted) navigator.sendBeacon(url("leave")); });
   addEventListener("beforeunload", (event) => {
-    const isLost = [...cards.values()].some((card) => card.isBusy || (card.photograph.result && !card.isTaken));
-    if (isLost) event.preventDefault(); // the browser asks
+    if ([...cards.values()].some((card) => card.isBusy || card.isLost())) event.preventDefault(); // the browser asks
   });
 }
 begin();

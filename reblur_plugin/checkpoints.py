@@ -162,6 +162,8 @@ def network(weights: str | Path, label: Literal["g", "r"], block: Mapping[str, A
     holds_weights = block.get("type") == "SpandrelNet"  # by a path of the machine that trained it, or the user's
     if holds_weights and told:
         block = block | {"weights": state_dict(weights)}
+    if told:
+        _refuse_paths(weights, block)
     try:
         built: nn.Module = build_network(block)
     except KeyError as error:
@@ -177,6 +179,17 @@ def network(weights: str | Path, label: Literal["g", "r"], block: Mapping[str, A
     if not holds_weights:
         load_weights(built, weights)
     return built.eval()
+
+
+def _refuse_paths(path: str | Path, block: Mapping[str, Any]) -> None:
+    """Refuse options of a file, which may be a stranger's, that make a network read another one."""
+    for name, value in block.items():
+        if isinstance(value, str) and value and ("path" in name or "weights" in name):
+            kind = block.get("type")
+            raise CheckpointError(
+                f"{path}: expected a network that reads no other file, got {kind} with {name}: {value}; "
+                f"if you trust it, name it yourself: --network '{{type: {kind}, ...}}'"
+            )
 
 
 def save_network(networks: Mapping[str, nn.Module], origin: Mapping[str, Any], path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
-import math
 import os
 import secrets
 import socket
@@ -18,6 +17,7 @@ from reblur_plugin.errors import ReblurError
 from reblur_plugin.pretrained.catalogue import catalogue
 
 _PASSWORD = "REBLUR_PASSWORD"
+_MOST_MEGAPIXELS = 1e6
 _LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -76,7 +76,8 @@ def _announce(listener: socket.socket, settings: Settings, arguments: argparse.N
         sys.stderr.write(f"password: {settings.password} (any name; {_PASSWORD} sets another)\n")
     if better := settings.better():
         sys.stderr.write(f"{better}\n")
-    address = f"http://{arguments.host}:{listener.getsockname()[1]}/"
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    address = f"http://{host}:{listener.getsockname()[1]}/"
     sys.stdout.write(f"{address}\n")
     sys.stdout.flush()
     has_screen = sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
@@ -92,9 +93,9 @@ def _port(word: str) -> int:
 
 def _megapixels(word: str) -> float:
     with contextlib.suppress(ValueError):
-        if 0 < float(word) < math.inf:
+        if 0 < float(word) < _MOST_MEGAPIXELS:
             return float(word)
-    raise argparse.ArgumentTypeError(f"expected a number > 0, got {word!r}")
+    raise argparse.ArgumentTypeError(f"expected a number > 0 and < {_MOST_MEGAPIXELS:g}, got {word!r}")
 
 
 def _parser() -> argparse.ArgumentParser:

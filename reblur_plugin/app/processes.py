@@ -8,7 +8,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from asyncio.subprocess import Process
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 from reblur_plugin.app.settings import Settings
@@ -26,20 +27,30 @@ class Worker:
 
     Args:
         settings: of the server.
+        patience: seconds that it may be silent; None for any time.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._process: asyncio.subprocess.Process | None = None
+    def __init__(self, settings: Settings, patience: float | None = None) -> None:
+        self._settings, self._patience = settings, patience
+        self._starting: asyncio.Task[Process] | None = None  # one for all who ask at once
+        self._spawned: set[Process] = set()
 
-    async def start(self) -> asyncio.subprocess.Process:
-        """Return the process, which imports what it needs meanwhile."""
-        if self._process is None or self._process.returncode is not None:
-            search = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            bound = {
-                "OPENCV_IO_MAX_IMAGE_PIXELS": str(int(self._settings.max_pixels))
-            }  # of formats without a known header
-            self._process = await asyncio.create_subprocess_exec(
+    async def start(self) -> Process:
+        """Return the process, which imports what it needs meanwhile.
+
+        Raises:
+            WorkerError: if the system has no more processes.
+        """
+        if self._starting is None or (self._starting.done() and not _lives(_of(self._starting))):
+            self._starting = asyncio.get_running_loop().create_task(self._spawn())
+        return await asyncio.shield(self._starting)  # which goes on if who asked is cancelled
+
+    async def _spawn(self) -> Process:
+        search = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        bound = {"OPENCV_IO_MAX_IMAGE_PIXELS": str(int(self._settings.max_pixels))}  # where no header tells
+        self._spawned = {process for process in self._spawned if process.returncode is None}
+        try:
+            process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "reblur_plugin.app.worker",
@@ -50,23 +61,26 @@ class Worker:
                 env={**os.environ, **search, **bound},
                 start_new_session=True,  # Ctrl-C in a terminal is for the server
             )
-        return self._process
+        except OSError as error:
+            reason = error.strerror
+            raise WorkerError(f"the process that deblurs can't be started ({reason}); try again later") from error
+        self._spawned.add(process)
+        return process
 
-    async def ask(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def ask(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the events of a request. If the caller is cancelled meanwhile, the process is killed.
 
         Raises:
-            WorkerError: if the request failed, or the process died.
+            WorkerError: if the request failed, the process died, or it was silent for too long.
         """
         process = await self.start()
         assert process.stdin is not None
-        assert process.stdout is not None
         is_over = False
         try:
             with contextlib.suppress(OSError):  # it has died: so say its events
                 process.stdin.write(json.dumps(request).encode() + b"\n")
                 await process.stdin.drain()
-            while line := await process.stdout.readline():
+            while line := await self._line(process):
                 event = json.loads(line)
                 is_over = event["event"] in ("done", "failed")
                 if event["event"] == "failed":
@@ -79,14 +93,51 @@ class Worker:
             )
         finally:
             if not is_over:
-                self.kill()
+                if _of(self._starting) is process:
+                    self._starting = None
+                _end(process)
+                await process.wait()  # what it would still write
+
+    async def _line(self, process: Process) -> bytes:
+        assert process.stdout is not None
+        try:
+            return await asyncio.wait_for(process.stdout.readline(), self._patience)
+        except asyncio.TimeoutError:
+            raise WorkerError(f"this takes more than {self._patience:.0f} s; choose smaller files") from None
+        except ValueError as error:  # a line without an end
+            raise WorkerError(f"the process that deblurs said too much ({error})") from error
 
     def kill(self) -> None:
         """End the process at once, whatever it does."""
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-        self._process = None
+        starting, self._starting = self._starting, None
+        if starting is not None and not starting.done():
+            starting.add_done_callback(lambda task: _end(_of(task)))
+        _end(_of(starting))
+
+    async def ended(self) -> None:
+        """Wait until all processes have ended that were killed."""
+        for process in self._spawned:
+            await process.wait()
+
+
+def _of(starting: asyncio.Task[Process] | None) -> Process | None:
+    """Return the process that a task has started, None if it hasn't, or not yet."""
+    if starting is None or not starting.done() or starting.cancelled() or starting.exception() is not None:
+        return None
+    return starting.result()
+
+
+def _lives(process: Process | None) -> bool:
+    return process is not None and process.returncode is None
+
+
+def _end(process: Process | None) -> None:
+    if process is None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 class Turns:

@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import json
+import mimetypes
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path, PurePath
 from typing import Any
+from urllib.parse import quote
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from reblur_plugin.app import pages
 from reblur_plugin.app.guard import Guard
+from reblur_plugin.app.receiving import receive, receive_json, shown_name
 from reblur_plugin.app.settings import Settings
-from reblur_plugin.app.visitors import Visitor, Visitors
+from reblur_plugin.app.shots import WEIGHTS
+from reblur_plugin.app.visitors import MOST_WEIGHTS, Visitor, Visitors
 from reblur_plugin.app.workshop import Workshop
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.files import temporary_folder
 from reblur_plugin.names import problem
 
-_MOST_JSON = 10_000  # bytes
+_MOST_CONNECTIONS = 500
 
 
 def serve(settings: Settings, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until Ctrl-C or SIGTERM; `ready` is called when browsers can come. Visitors' files go at the end."""
     with temporary_folder("reblur_app") as folder:
         application = Application(settings, folder, ready)
-        config = uvicorn.Config(application.asgi, log_level="warning", timeout_graceful_shutdown=2, server_header=False)
+        config = uvicorn.Config(
+            application.asgi,
+            log_level="warning",
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_graceful_shutdown=2,
+            server_header=False,
+        )
+        if hasattr(signal, "SIGHUP"):  # a terminal that is closed
+            signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
         with suppress(KeyboardInterrupt):  # which Uvicorn raises again when all is closed
             _Uvicorn(config, application.say_goodbye).run(sockets=[listener])
 
@@ -84,7 +98,10 @@ class Application:
         middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.hosts), www_redirect=False)]
         middleware.append(Middleware(Guard, settings=settings))
         self.asgi = Starlette(
-            routes=routes, middleware=middleware, lifespan=self._open, exception_handlers={ReblurError: _refuse}
+            routes=routes,
+            middleware=middleware,
+            lifespan=self._open,
+            exception_handlers=_HANDLERS,
         )
 
     @asynccontextmanager
@@ -95,6 +112,7 @@ class Application:
             yield
         finally:
             self._workshop.close()
+            await self._workshop.closed()
 
     def say_goodbye(self) -> None:
         """Let all open pages know that this server ends, and forget them."""
@@ -120,7 +138,7 @@ class Application:
 
         async def lines() -> AsyncIterator[str]:
             async for _ in visitor.changes():
-                yield f"data: {json.dumps(self._state(visitor))}\n\n"
+                yield f"data: {json.dumps(self._state(visitor), allow_nan=False)}\n\n"
             yield 'event: gone\ndata: ""\n\n'
 
         return StreamingResponse(lines(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
@@ -148,22 +166,15 @@ class Application:
                 self._workshop.look(visitor, shot)
 
     async def _wishes(self, request: Request, visitor: Visitor) -> dict[str, Any]:
-        content = bytearray()
-        async for part in request.stream():
-            content += part
-            if len(content) > _MOST_JSON:
-                raise ReblurError("choices: expected a few hundred bytes, got many more")
-        try:
-            given = json.loads(content)
-        except ValueError:
-            given = None
+        given = await receive_json(request)
         return self._settings.wishes(given, visitor.weights)
 
     async def _take_photograph(self, request: Request) -> Response:
         visitor = self._visitor(request)
-        shot = visitor.new_shot(_shown_name(request))
+        shot = visitor.new_shot(shown_name(request))
         try:
-            await self._receive(request, shot.source, shot.name)
+            await receive(request, shot.source, shot.name, self._settings.max_upload)
+            visitor.add(shot)
         except BaseException:
             visitor.remove(shot)
             raise
@@ -174,61 +185,45 @@ class Application:
         name = request.path_params["name"]
         content = pages.example(name)
         shot = visitor.new_shot(name)
-        shot.source.write_bytes(content)
+        try:
+            shot.source.write_bytes(content)
+            visitor.add(shot)
+        except BaseException:
+            visitor.remove(shot)
+            raise
         return self._look(visitor, shot)
 
     def _look(self, visitor: Visitor, shot: Any) -> Response:
         if visitor.wishes is not None:
             self._workshop.look(visitor, shot)
-        visitor.changed()
         return JSONResponse({"id": shot.id}, status_code=201)
 
     async def _take_weights(self, request: Request) -> Response:
         visitor = self._visitor(request)
-        name = _shown_name(request)
+        name = shown_name(request)
         if (why := problem(name)) or PurePath(name).suffix.lower() not in pages.WEIGHTS:
             why = why or f"it is none of {', '.join(pages.WEIGHTS)}"
             raise ReblurError(f"{name}: expected a file of weights, but {why}; rename it")
-        folder = visitor.folder / "weights"
+        if name in self._settings.offered():
+            raise ReblurError(f"{name}: is a name of weights that are offered to all; rename your file")
+        folder = visitor.folder / WEIGHTS
         folder.mkdir(exist_ok=True)
-        await self._receive(request, folder / name, name)
+        if len(list(folder.iterdir())) >= MOST_WEIGHTS:
+            raise ReblurError(
+                f"{name}: expected at most {MOST_WEIGHTS} files of weights; load the page again for others"
+            )
+        await receive(request, folder / name, name, self._settings.max_upload)
         visitor.weights[name] = folder / name
         visitor.changed()
         return JSONResponse({"name": name}, status_code=201)
-
-    async def _receive(self, request: Request, path: Path, name: str) -> None:
-        """Write what is sent to a file, as far as it is allowed."""
-        most = self._settings.max_upload
-        size = int(request.headers.get("content-length", "0"))
-        try:
-            with path.open("xb") as file:
-                async for part in request.stream():
-                    size = max(size, file.tell() + len(part))
-                    if size > most:
-                        raise ReblurError(
-                            f"{name}: expected at most {most / 2**20:g} MiB, got more; use a smaller file, or start "
-                            "the page with a larger --max-upload"
-                        )
-                    file.write(part)
-        except FileExistsError:
-            raise ReblurError(f"{name}: is there already; rename it") from None
-        except ClientDisconnect:
-            path.unlink(missing_ok=True)
-            raise ReblurError(f"{name}: expected a whole file, but the connection ended; drop it again") from None
-        except OSError as error:
-            path.unlink(missing_ok=True)
-            raise ReblurError(f"{name}: can't be kept here ({error.strerror}); free the server's disk") from error
-        except ReblurError:
-            path.unlink(missing_ok=True)
-            raise
 
     async def _deblur(self, request: Request) -> Response:
         visitor = self._visitor(request)
         shot = visitor.shot(request.path_params["shot"])
         wishes = await self._wishes(request, visitor)
+        self._follow(visitor, wishes)
         if not shot.is_busy:
             self._workshop.deblur(visitor, shot, wishes)
-        self._follow(visitor, wishes)
         return Response(status_code=204)
 
     async def _cancel(self, request: Request) -> Response:
@@ -244,13 +239,13 @@ class Application:
         shot = self._visitor(request).shot(request.path_params["shot"])
         if shot.result is None:
             return _missing()
-        return FileResponse(shot.result, filename=shot.name, content_disposition_type="attachment")
+        return await _file(shot.result, {"content-disposition": f"attachment; filename*=UTF-8''{quote(shot.name)}"})
 
     async def _picture(self, request: Request) -> Response:
         shot = self._visitor(request).shot(request.path_params["shot"])
         known = {shot.blurry, *(one["src"] for one in (*shot.steps.values(), *shot.blur.values()))}
         name = request.path_params["name"]  # becomes a path only if it is one of these
-        return FileResponse(shot.folder / name) if name in known else _missing()
+        return await _file(shot.folder / name) if name in known else _missing()
 
     def _visitor(self, request: Request) -> Visitor:
         return self._visitors.find(request.path_params["token"])
@@ -260,11 +255,22 @@ async def _refuse(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, status_code=400)
 
 
+async def _refuse_disk(_: Request, error: Exception) -> Response:
+    reason = getattr(error, "strerror", None) or error
+    return JSONResponse({"error": f"the server's disk refuses ({reason}); free some of it"}, status_code=507)
+
+
+async def _file(path: Path, headers: dict[str, str] | None = None) -> Response:
+    """Answer with a file as it is now; it may be gone in a moment."""
+    try:
+        content = await run_in_threadpool(path.read_bytes)
+    except FileNotFoundError:
+        return _missing()
+    return Response(content, headers=headers, media_type=mimetypes.guess_type(path.name)[0])
+
+
 def _missing() -> Response:
     return Response("not found", 404)
 
 
-def _shown_name(request: Request) -> str:
-    """Return the name of a file that is sent, without folders; it becomes no path here."""
-    name = request.query_params.get("name", "").replace("\\", "/").rpartition("/")[2]
-    return name[-200:] or "photograph"
+_HANDLERS: dict[Any, Any] = {ReblurError: _refuse, OSError: _refuse_disk}

@@ -101,6 +101,7 @@ class Settings:
             "steps": steps,
             "max_memory": self._memory(given.get("max_memory")),
             "amp": amp,
+            "is_own": path in map(str, own.values()) or reblur_weights is not None,
         }
 
     def _memory(self, given: Any) -> int | None:

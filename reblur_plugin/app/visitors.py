@@ -4,126 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import secrets
 import shutil
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePath
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
 
-from reblur_plugin.app.processes import Clock
+from reblur_plugin.app.shots import Shot
 from reblur_plugin.errors import ReblurError
 
 MOST_PHOTOGRAPHS = 20  # of a visitor at once
+MOST_WEIGHTS = 4  # files of them
 _MOST_VISITORS = 32
 _GRACE = 600.0  # seconds that a page may be out of reach (a phone that sleeps) before its files go
 _HEARTBEAT = 15.0  # seconds between signs of life to a page
-_SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 _PAUSE = 0.05  # seconds in which changes are told together
-State = Literal["looking", "ready", "refused", "waiting", "deblurring", "done", "failed"]
 
 
 class VisitError(ReblurError):
     """Something that a visitor asks for and can't have; the message says why."""
-
-
-@dataclass(eq=False)
-class Shot:
-    """One photograph of a visitor.
-
-    Attributes:
-        name: as the visitor's file is called; on disk it has another one.
-        folder: of its files.
-        said: how the last run ended, if there is something to say.
-        problem: why it can't be deblurred as the visitor wishes.
-        told: what the result won't have of the file.
-        expects: time and memory in words, before it begins.
-        steps: pictures of L^0 ... L_Adapted^N as they come, by number.
-        result: the file to take away, once it is there.
-    """
-
-    id: str
-    name: str
-    folder: Path
-    source: Path
-    state: State = "looking"
-    said: str = ""
-    problem: str = ""
-    told: list[str] = field(default_factory=list)
-    size: tuple[int, int] | None = None
-    blurry: str | None = None
-    expects: str = ""
-    clock: Clock | None = None
-    steps: dict[int, dict[str, Any]] = field(default_factory=dict)
-    blur: dict[int, dict[str, Any]] = field(default_factory=dict)
-    result: Path | None = None
-    run: int = 0
-    task: asyncio.Task[None] | None = None
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether it waits for its turn or is deblurred."""
-        return self.state in ("waiting", "deblurring")
-
-    def cancel(self) -> None:
-        """End what is done to it, at once."""
-        if self.task is not None:
-            self.task.cancel()
-
-    def take(self, event: dict[str, Any]) -> None:
-        """Note what a worker tells."""
-        kind = event["event"]
-        if kind == "photograph":
-            self.size, self.blurry, self.told = (event["width"], event["height"]), event["src"], event["told"]
-        elif kind == "plan":
-            self.expects, self.clock = event["words"], Clock(event["seconds"])
-        elif kind == "pass" and self.clock:
-            self.clock.passed(event["done"], event["of"])
-        elif kind == "step":
-            self.steps[event["number"]] = {"src": f"{self.run}/{event['src']}", "change": event["change"]}
-        elif kind == "blur":
-            self.blur[event["number"]] = {"src": f"{self.run}/{event['src']}", "mean": event["mean"]}
-        elif kind == "result":
-            self.result = self.folder / str(self.run) / event["file"]
-            self.said = f"not adapted: {event['fallback']}" if event["fallback"] else ""
-
-    def in_words_of_visitor(self, sentence: str) -> str:
-        """Return a sentence with the photograph's own name in place of its path here."""
-        return sentence.replace(str(self.source), self.name).replace(str(self.folder), self.name)
-
-    def begin(self) -> Path:
-        """Return the folder of another run, whose files take the place of an earlier one's."""
-        self._forget_run()
-        self.run += 1
-        folder = self.folder / str(self.run)
-        folder.mkdir()
-        return folder
-
-    def _forget_run(self) -> None:
-        shutil.rmtree(self.folder / str(self.run), ignore_errors=True)
-        self.steps, self.blur, self.result, self.said, self.clock = {}, {}, None, "", None
-
-    def for_page(self, before: int) -> dict[str, Any]:
-        """Return what the page shows of it; `before`: how many are deblurred first."""
-        clock = self.clock if self.state == "deblurring" else None
-        return {
-            "id": self.id,
-            "name": self.name,
-            "state": self.state,
-            "said": self.said,
-            "problem": self.problem,
-            "told": self.told,
-            "size": self.size,
-            "blurry": self.blurry,
-            "expects": self.expects,
-            "before": before,
-            "part": clock and clock.part,
-            "left": clock and clock.left,
-            "steps": [{"number": number, **step} for number, step in sorted(self.steps.items())],
-            "blur": [{"number": number, **blur} for number, blur in sorted(self.blur.items())],
-            "result": self.result is not None,
-        }
 
 
 class Visitor:
@@ -144,6 +43,7 @@ class Visitor:
         self._changed = asyncio.Event()
         self._listeners = 0
         self._leaving: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def shot(self, identity: str) -> Shot:
         """Return a photograph.
@@ -156,27 +56,56 @@ class Visitor:
         return self.shots[identity]
 
     def new_shot(self, name: str) -> Shot:
-        """Return a photograph whose file isn't there yet.
+        """Return a photograph whose file isn't there yet, so that it isn't among the visitor's.
 
         Raises:
             VisitError: if there are too many.
         """
-        if len(self.shots) >= MOST_PHOTOGRAPHS:
-            raise VisitError(f"{name}: expected at most {MOST_PHOTOGRAPHS} photographs at once; remove some")
+        self._check_number(name)
         identity = secrets.token_hex(8)
         folder = self.folder / identity
         folder.mkdir()
-        suffix = PurePath(name).suffix.lower()
-        shot = Shot(identity, name, folder, folder / f"photograph{suffix if _SUFFIX.fullmatch(suffix) else ''}")
-        self.shots[identity] = shot
-        return shot
+        return Shot.of(identity, name, folder)
+
+    def add(self, shot: Shot) -> None:
+        """Take a photograph whose file is whole.
+
+        Raises:
+            VisitError: if there are too many by now, or the visitor has left.
+        """
+        if self.is_gone:
+            raise VisitError("page: it was closed meanwhile")
+        self._check_number(shot.name)
+        self.shots[shot.id] = shot
+        self.changed()
+
+    def _check_number(self, name: str) -> None:
+        if len(self.shots) >= MOST_PHOTOGRAPHS:
+            raise VisitError(f"{name}: expected at most {MOST_PHOTOGRAPHS} photographs at once; remove some")
 
     def remove(self, shot: Shot) -> None:
         """Forget a photograph and its files; what is done to it ends."""
         self.shots.pop(shot.id, None)
-        shot.cancel()
-        shutil.rmtree(shot.folder, ignore_errors=True)
+        for task in shot.tasks:
+            task.cancel()
+        self._delete(shot.folder, list(shot.tasks))
         self.changed()
+
+    def _delete(self, folder: Path, tasks: list[asyncio.Task[Any]]) -> None:
+        """Delete a folder; once more when the tasks have ended, whose processes may have written to it."""
+        shutil.rmtree(folder, ignore_errors=True)
+        if tasks:
+            self.keep(self._delete_after(folder, tasks))
+
+    async def _delete_after(self, folder: Path, tasks: list[asyncio.Task[Any]]) -> None:
+        await asyncio.gather(*tasks, return_exceptions=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def keep(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Let something be done that nobody waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)  # which the loop doesn't keep
+        task.add_done_callback(self._tasks.discard)
 
     def changed(self) -> None:
         """Let the page know."""
@@ -218,9 +147,10 @@ class Visitor:
         if self._leaving:
             self._leaving.cancel()
         self.is_gone = True
+        tasks = [task for shot in self.shots.values() for task in shot.tasks]
         for shot in list(self.shots.values()):
             self.remove(shot)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._delete(self.folder, tasks)
         self.changed()
 
 

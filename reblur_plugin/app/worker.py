@@ -11,6 +11,7 @@ Each is answered by events, of which the last is "done" or "failed".
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import signal
@@ -26,8 +27,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reblur_plugin import host, registration
+from reblur_plugin import checkpoints, host, registration
 from reblur_plugin.checkpoints import CheckpointError
+from reblur_plugin.core import memory
 from reblur_plugin.core.adapt import Adaptation, Adapter
 from reblur_plugin.core.boundary import choose_output
 from reblur_plugin.core.device import device_named, give_back
@@ -43,19 +45,22 @@ from reblur_plugin.photographs import deblurring
 from reblur_plugin.photographs.photograph import Photograph, size_of
 from reblur_plugin.pretrained.catalogue import usual_lr
 
+_LONGEST = 600  # letters of a message
+_AROUND = 2**31  # bytes that libraries ask for without using them
 _LOSSLESS = 4e6  # pixels up to which the page gets PNG; JPEG of quality 95 beyond
 Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a visitor has chosen; `max_memory` in bytes, None for what is free."""
+    """What a visitor has chosen; `max_memory` in bytes, None for what is free; `is_own`: weights are the visitor's."""
 
     weights: str
     reblur_weights: str | None
     steps: int
     max_memory: int | None
     amp: Any
+    is_own: bool
 
 
 class Deblurring:
@@ -68,6 +73,7 @@ class Deblurring:
 
     def __init__(self, choices: dict[str, Any], tell: Callable[[Event], None]) -> None:
         self._device = device_named(choices["device"])
+        _bound_memory(self._device)
         self._block = deblurring.network_block(choices["network"])
         self._output = choices["deblurred_output"]
         self._max_pixels = choices["max_pixels"]
@@ -83,9 +89,9 @@ class Deblurring:
             act(source, Path(request["folder"]), Wishes(**request["wishes"]))
             self._tell({"event": "done"})
         except ReblurError as error:
-            self._tell({"event": "failed", "why": str(error)})
+            self._tell({"event": "failed", "why": _in_a_line(str(error))})
         except Exception as error:  # whatever one photograph leads to, the others are done
-            self._tell({"event": "failed", "why": deblurring.in_a_sentence(error)})
+            self._tell({"event": "failed", "why": _in_a_line(deblurring.in_a_sentence(error))})
         finally:
             give_back()
 
@@ -152,6 +158,9 @@ class Deblurring:
         return self._loaded[1]
 
     def _load(self, wishes: Wishes, adapted: bool) -> Networks:
+        if wishes.is_own:
+            for path in filter(None, (wishes.weights, wishes.reblur_weights)):
+                _refuse_hosts_networks(Path(path))
         files = wishes.weights, None if wishes.reblur_weights is None else Path(wishes.reblur_weights), self._block
         if not adapted:
             with suppress(CheckpointError):  # M_R shows where blur is left; without it the result is the same
@@ -170,7 +179,7 @@ class Deblurring:
         """Show L^0 or L_Adapted^i, and how many grey levels it differs from B or L^0."""
         src = _shown(photograph.with_rgb(image), folder / f"step_{number}")
         change = l1(image.float(), before.float()).item() * 255
-        self._tell({"event": "step", "number": number, "src": src, "change": change})
+        self._tell({"event": "step", "number": number, "src": src, "change": _finite(change)})
 
     def _find_blur(self, folder: Path, adapter: Adapter, adaptation: Adaptation) -> None:
         """Show where M_R changes L^0 and L_Adapted."""
@@ -181,7 +190,46 @@ class Deblurring:
             change = reblurability_map(adapter.reblur_net, image.float().clamp(0, 1))[0, 0].cpu().numpy() * 255
             path = folder / f"blur_{number}{_suffix(change.size)}"
             write_image(path, heat_map(change, REBLURRED_TOP))
-            self._tell({"event": "blur", "number": number, "src": path.name, "mean": float(change.mean())})
+            self._tell({"event": "blur", "number": number, "src": path.name, "mean": _finite(float(change.mean()))})
+
+
+def _refuse_hosts_networks(path: Path) -> None:
+    """Refuse a visitor's checkpoint that names a network of BasicSR's: some of them read files or ask other machines.
+
+    Raises:
+        CheckpointError: in this case.
+    """
+    told = checkpoints.options(path) if path.suffix.lower() != ".safetensors" else {}
+    table = host.registry.ARCH_REGISTRY
+    for block in told.values():
+        kind = block.get("type") if isinstance(block, dict) else None
+        if isinstance(kind, str) and kind in table and table.get(kind).__module__.startswith("basicsr."):
+            raise CheckpointError(
+                f"{path}: expected a network of reblur_plugin, or weights alone, got {kind}; on your own machine, "
+                "start the page with --weights"
+            )
+
+
+def _in_a_line(sentence: str) -> str:
+    """Return what a card can show of a message."""
+    line = " ".join(sentence.split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _bound_memory(device: torch.device) -> None:
+    """Let a file that unpacks to more than the machine has fail by itself, before the system ends a process for it."""
+    free = memory.free()
+    if device.type == "cpu" and free is not None:
+        with suppress(ImportError, ValueError, OSError):  # Windows, and systems without such a bound
+            import resource
+
+            hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+            wanted = free + _AROUND
+            resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard < 0 else min(wanted, hard), hard))
 
 
 def _shown(photograph: Photograph, path: Path) -> str:
@@ -216,13 +264,13 @@ def main() -> None:
     try:
         host.import_modules(choices["modules"])
         registration.register()
-        deblurring_ = Deblurring(choices, tell)
+        answers = Deblurring(choices, tell)
     except ReblurError as error:
         while True:
             requests.get()
             tell({"event": "failed", "why": str(error)})
     while True:
-        deblurring_.answer(requests.get())
+        answers.answer(requests.get())
 
 
 def _read(requests: queue.SimpleQueue[dict[str, Any]]) -> None:

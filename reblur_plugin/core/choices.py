@@ -101,7 +101,8 @@ def bytes_of(size: int | str) -> int:
     """
     found = re.fullmatch(r"(\d+\.?\d*) ?([KMGT]?)(i?B)?", size, re.IGNORECASE) if isinstance(size, str) else None
     if found:
-        size = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+        number = float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " ")
+        size = int(number) if math.isfinite(number) else size
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise AdaptError(f"max_memory: expected bytes > 0 or a size such as 4G or 800M, got {size!r}")
     return size

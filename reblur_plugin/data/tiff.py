@@ -69,11 +69,23 @@ def decode_tiff(encoded: bytes) -> Tiff:
     with _in_silence(), tifffile.TiffFile(io.BytesIO(encoded)) as file:
         page: Any = file.pages[0]
         tags = {tag.code: tag.value for tag in page.tags}
-        pages = sum(not getattr(other, "is_reduced", False) for other in file.pages)
+        pages = _count(file.pages)
         pixels, icc = _page(page, tags, encoded), tags.get(_PROFILE)
     if pixels.ndim != 3 or not pixels.size:
         raise ValueError(f"pixels of shape {pixels.shape}")
     return Tiff(pixels, icc if isinstance(icc, bytes) else None, pages)
+
+
+def _count(pages: Any) -> int:
+    """Return how many pictures a file has, but for smaller copies; a chain of pages may lead back to its beginning."""
+    seen: set[int] = set()
+    count = 0
+    for page in pages:
+        if page.offset in seen:
+            break
+        seen.add(page.offset)
+        count += not getattr(page, "is_reduced", False)
+    return count
 
 
 @contextmanager

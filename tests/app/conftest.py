@@ -75,14 +75,14 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Return what starts a server and ends it after the block: arguments of its command line, and its environment."""
+    """Return what starts a server and ends it after the block: arguments, `code` that runs first, environment."""
 
     @contextmanager
-    def start(*arguments: str, **environment: str) -> Iterator[Running]:
+    def start(*arguments: str, code: str = "", **environment: str) -> Iterator[Running]:
         folder = tmp_path_factory.mktemp("server")
         files, asked, errors = folder / "tmp", folder / "asked", folder / "stderr"
         files.mkdir()
-        (folder / "sitecustomize.py").write_text(_WATCH)
+        (folder / "sitecustomize.py").write_text(_WATCH + code)
         command = [sys.executable, "-m", "reblur_plugin.app", "--port", "0", "--no-browser", *arguments]
         env = {**os.environ, "PYTHONPATH": str(folder), "TMPDIR": str(files), "ASKED_FOR": str(asked), **environment}
         with errors.open("w") as stderr:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -19,6 +21,7 @@ from urllib.parse import quote, urlsplit
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 from reblur_plugin.app import visitors
 
@@ -163,6 +166,7 @@ class TestNoNameBecomesAPath:
         status, _ = client.ask("POST", f"{visit}/weights?name={name}", b"x")
         folder = server.files
         assert [path for path in folder.rglob("*.pth") if path.parent.name != "weights"] == []
+        assert client.ask("POST", f"{visit}/weights?name=net_g_tiny.pth", b"x")[0] == 400
         assert status == (201 if name == "..%2fnet.pth" else 400)  # a browser's fake path: the name alone counts
 
     def test_weights_are_those_that_are_offered(self, client: Client, visit: str, tiny_weights: Path) -> None:
@@ -175,11 +179,20 @@ class TestNoNameBecomesAPath:
 
 
 class TestBounds:
-    @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"null", b'{"weights": []}', b'{"weights": {"a": 1}}'])
+    @pytest.mark.parametrize(
+        "body", [b"[" * 9999, b"", b"[]", b"{", b"\xff", b"null", b'{"weights": []}', b'{"weights": {"a": 1}}']
+    )
     def test_choices_that_are_none(self, client: Client, visit: str, body: bytes) -> None:
         status, content = client.ask("POST", f"{visit}/wishes", body)
         assert status == 400
         assert "expected" in json.loads(content)["error"]
+
+    @pytest.mark.parametrize("size", ["9" * 400, "1" * 300 + "T", "nan", "1e5G"])
+    def test_memory_beyond_all_numbers(self, client: Client, visit: str, tiny_weights: Path, size: str) -> None:
+        wishes = {**WISHES, "weights": tiny_weights.name, "max_memory": size}
+        status, content = client.ask("POST", f"{visit}/wishes", wishes)
+        assert status == 400
+        assert b"memory: expected a size" in content
 
     def test_choices_that_never_end(self, client: Client, visit: str) -> None:
         assert client.ask("POST", f"{visit}/wishes", b" " * 20_000)[0] == 400
@@ -210,6 +223,40 @@ class TestBounds:
         until(lambda: set(server.kept) == before)
         assert client.ask("POST", f"{visit}/photographs?name=a.png", png())[0] == 201
 
+    def test_a_photograph_is_not_there_until_it_is_whole(self, client: Client, visit: str, tiny_weights: Path) -> None:
+        content = png()
+        with socket.create_connection(client.address.split(":")) as connection:
+            head = f"POST {visit}/photographs?name=a.png HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            head += f"Content-Length: {len(content)}\r\n\r\n"
+            connection.sendall(head.encode() + content[:20])
+            time.sleep(0.2)
+            client.ask("POST", f"{visit}/wishes", {**WISHES, "weights": tiny_weights.name})
+            assert shots(client, visit) == []
+            connection.sendall(content[20:])
+            assert b" 201 " in connection.recv(100)
+        until(lambda: [shot["state"] for shot in shots(client, visit)] == ["ready"])
+
+    def test_weights_at_once(self, client: Client, visit: str) -> None:
+        for number in range(visitors.MOST_WEIGHTS):
+            assert client.ask("POST", f"{visit}/weights?name={number}.pth", b"x")[0] == 201
+        status, content = client.ask("POST", f"{visit}/weights?name=more.pth", b"x")
+        assert status == 400
+        assert b"more.pth: expected at most 4 files of weights" in content
+
+    def test_a_disk_that_is_full(self, started: Any, tiny_weights: Path, tmp_path: Path) -> None:
+        code = "import pathlib, errno\n"
+        code += "def full(*rest): raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        code += "pathlib.Path.write_bytes = full\n"
+        with started("--weights", str(tiny_weights), code=code) as running:
+            client = Client(running.url)
+            visit = client.visit()
+            status, content = client.ask("POST", f"{visit}/examples/cars.jpg")
+            assert status == 507
+            assert json.loads(content)["error"] == (
+                "the server's disk refuses (No space left on device); free some of it"
+            )
+            assert shots(client, visit) == []
+
     def test_photographs_at_once(self, client: Client, visit: str) -> None:
         for _ in range(visitors.MOST_PHOTOGRAPHS):
             assert client.ask("POST", f"{visit}/photographs?name=a.png", png())[0] == 201
@@ -235,6 +282,133 @@ class TestBounds:
         assert b"page: the server knows it no more; load it again" in content
 
 
+def shots(client: Client, visit: str) -> list[dict[str, Any]]:
+    """Return what the page is told now."""
+    connection = http.client.HTTPConnection(client.address, timeout=20)
+    connection.request("GET", f"{visit}/events")
+    line = connection.getresponse().readline()
+    connection.close()
+    return json.loads(line.removeprefix(b"data: "))["photographs"]
+
+
+class TestAnyOrder:
+    """Requests come as they like, each photograph ends in a state that can be gone on from."""
+
+    @pytest.fixture
+    def wishes(self, tiny_weights: Path) -> dict[str, Any]:
+        return {**WISHES, "weights": tiny_weights.name}
+
+    def sent(self, client: Client, visit: str, name: str = "a.png", content: bytes | None = None) -> str:
+        status, answer = client.ask("POST", f"{visit}/photographs?name={name}", content or png())
+        assert status == 201
+        return f"{visit}/photographs/{json.loads(answer)['id']}"
+
+    def test_deblur_before_it_is_checked(self, client: Client, visit: str, wishes: dict[str, Any]) -> None:
+        shot = self.sent(client, visit)  # nothing is looked at before there are wishes
+        status, content = client.ask("POST", f"{shot}/deblur", wishes)
+        assert status == 400
+        assert b"a.png: expected a photograph that is checked" in content
+        until(lambda: shots(client, visit)[0]["state"] == "ready")
+        assert client.ask("POST", f"{shot}/deblur", wishes)[0] == 204
+        until(lambda: shots(client, visit)[0]["state"] == "done")
+
+    def test_cancel_just_behind_deblur(self, client: Client, visit: str, wishes: dict[str, Any]) -> None:
+        client.ask("POST", f"{visit}/wishes", wishes)
+        shot = self.sent(client, visit)
+        until(lambda: shots(client, visit)[0]["state"] == "ready")
+        body = json.dumps({**wishes, "steps": 50}).encode()
+        for _ in range(10):
+            address = client.address.split(":")
+            with socket.create_connection(address) as first, socket.create_connection(address) as second:
+                head = "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n\r\n"
+                first.sendall(head.format(f"{shot}/deblur", len(body)).encode() + body[:-1])
+                second.sendall(head.format(f"{shot}/cancel", 1).encode())
+                time.sleep(0.05)
+                first.sendall(body[-1:])
+                second.sendall(b"x")
+                assert b" 204 " in first.recv(100)
+                assert b" 204 " in second.recv(100)
+            client.ask("POST", f"{shot}/cancel")
+            until(lambda: shots(client, visit)[0]["state"] in ("ready", "done"))
+
+    def test_a_cancel_while_others_wait_leaves_no_process(
+        self, client: Client, server: Any, wishes: dict[str, Any]
+    ) -> None:
+        visits = [client.visit() for _ in range(2)]
+        large = cv2.imencode(".png", np.zeros((1000, 1400, 3), np.uint8))[1].tobytes()
+        for visit in visits:
+            client.ask("POST", f"{visit}/wishes", wishes)
+        found = {visit: self.sent(client, visit, content=large) for visit in visits}
+        for visit in visits:
+            until(lambda visit=visit: shots(client, visit)[0]["state"] == "ready")  # type: ignore[misc]
+        for _ in range(3):
+            for shot in found.values():
+                client.ask("POST", f"{shot}/deblur", {**wishes, "steps": 50})
+            until(lambda: shots(client, visits[0])[0]["state"] == "deblurring")
+            time.sleep(0.3)
+            client.ask("POST", f"{found[visits[0]]}/cancel")
+            until(lambda: shots(client, visits[1])[0]["state"] == "deblurring")
+            client.ask("POST", f"{found[visits[1]]}/cancel")
+            until(lambda: shots(client, visits[1])[0]["state"] == "ready")
+        time.sleep(1)
+        assert len(server.workers()) == 2
+        for visit in visits:
+            client.ask("POST", f"{visit}/leave")
+
+    def test_leaving_while_it_is_looked_at(self, client: Client, server: Any, wishes: dict[str, Any]) -> None:
+        before = set(server.kept)
+        large = cv2.imencode(".png", np.zeros((1500, 1900, 3), np.uint8))[1].tobytes()
+        for pause in (0.0, 0.1, 0.2, 0.4):
+            visit = client.visit()
+            client.ask("POST", f"{visit}/wishes", wishes)
+            self.sent(client, visit, content=large)
+            time.sleep(pause)
+            client.ask("POST", f"{visit}/leave")
+        time.sleep(3)
+        assert set(server.kept) == before
+
+    def test_pictures_while_they_are_removed(self, client: Client, visit: str, wishes: dict[str, Any]) -> None:
+        client.ask("POST", f"{visit}/wishes", wishes)
+        for _ in range(5):
+            shot = self.sent(client, visit)
+            until(lambda: shots(client, visit)[0]["state"] == "ready")
+            with ThreadPoolExecutor(8) as threads:
+                asked = [threads.submit(client.ask, "GET", f"{shot}/pictures/blurry.png") for _ in range(20)]
+                removed = threads.submit(client.ask, "DELETE", shot)
+                assert {one.result()[0] for one in asked} <= {200, 400, 404}
+                assert removed.result()[0] == 204
+
+    def test_a_file_that_leads_in_circles_stops_nobody(
+        self, client: Client, visit: str, wishes: dict[str, Any]
+    ) -> None:
+        client.ask("POST", f"{visit}/wishes", wishes)
+        self.sent(client, visit, "circle.tif", circle())
+        self.sent(client, visit, "b.png")
+        until(lambda: {shot["state"] for shot in shots(client, visit)} == {"ready"})
+
+    def test_messages_name_no_folder_of_the_server(
+        self, client: Client, server: Any, visit: str, wishes: dict[str, Any]
+    ) -> None:
+        client.ask("POST", f"{visit}/weights?name=own.pth", b"no weights")
+        client.ask("POST", f"{visit}/wishes", {**wishes, "weights": "own.pth"})
+        self.sent(client, visit)
+        until(lambda: shots(client, visit)[0]["problem"] != "")
+        problem = shots(client, visit)[0]["problem"]
+        assert problem.startswith("own.pth: ")
+        assert str(server.files) not in problem
+
+
+def circle() -> bytes:
+    """Return a TIFF file whose chain of pages leads back to its first."""
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.full((16, 24, 3), 90, np.uint8), photometric="rgb", byteorder="<")
+    content = bytearray(file.getvalue())
+    first = int.from_bytes(content[4:8], "little")
+    entries = int.from_bytes(content[first : first + 2], "little")
+    content[first + 2 + 12 * entries : first + 6 + 12 * entries] = content[4:8]
+    return bytes(content)
+
+
 class TestItsEnd:
     def test_a_signal_ends_all(self, started: Any, tiny_weights: Path) -> None:
         with started("--weights", str(tiny_weights)) as running:
@@ -242,6 +416,13 @@ class TestItsEnd:
             client.ask("POST", f"{client.visit()}/photographs?name=a.png", png())
             assert running.kept
             running.process.send_signal(signal.SIGTERM)
+            running.process.wait(20)
+
+    def test_a_terminal_that_is_closed_ends_all(self, started: Any, tiny_weights: Path) -> None:
+        with started("--weights", str(tiny_weights)) as running:
+            client = Client(running.url)
+            client.ask("POST", f"{client.visit()}/photographs?name=a.png", png())
+            running.process.send_signal(signal.SIGHUP)
             running.process.wait(20)
 
     def test_what_is_left_by_a_kill_goes_at_the_next_start(self, started: Any, tiny_weights: Path) -> None:
@@ -299,6 +480,8 @@ class TestCommandLine:
             ("--port", "-1"),
             ("--max-upload", "much"),
             ("--max-megapixels", "0"),
+            ("--max-megapixels", "1e303"),
+            ("--max-upload", "9" * 400),
             ("--max-memory", "-1"),
         ],
     )

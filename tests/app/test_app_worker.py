@@ -15,8 +15,10 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image, ImageCms
 
+from reblur_plugin import checkpoints
 from reblur_plugin.app import processes
 from reblur_plugin.app.processes import Clock, Turns
 from reblur_plugin.app.settings import Settings, WishError
@@ -32,7 +34,14 @@ def run(what: Coroutine[Any, Any, Any]) -> Any:
 
 
 def wishes(weights: Path, **choices: Any) -> dict[str, Any]:
-    given = {"weights": str(weights), "reblur_weights": None, "steps": 2, "max_memory": None, "amp": "none"}
+    given = {
+        "weights": str(weights),
+        "reblur_weights": None,
+        "steps": 2,
+        "max_memory": None,
+        "amp": "none",
+        "is_own": False,
+    }
     return {**given, **choices}
 
 
@@ -118,6 +127,42 @@ class TestEvents:
         told = events(request("look", photograph, tmp_path / "out", wishes(tiny_weights)), device="meta")
         assert told[0]["why"].startswith("--device: expected a device of this machine, got 'meta'")
 
+    @pytest.mark.parametrize("kind", ["VGGFeatureExtractor", "SpyNet", "EDSR"])
+    def test_of_a_visitor_s_weights_with_a_network_of_basicsr(
+        self, tmp_path: Path, photograph: Path, kind: str
+    ) -> None:
+        path = tmp_path / "net_g_own.pth"
+        origin = {"options": {"network_g": {"type": kind}}}
+        checkpoints.save({"params": {"a": torch.zeros(1)}, "origin": origin}, path)
+        told = events(request("look", photograph, tmp_path / "out", wishes(path, is_own=True, steps=0)))
+        assert f"expected a network of reblur_plugin, or weights alone, got {kind}" in told[1]["why"]
+
+    def test_numbers_that_are_none_are_told_as_none(self, tmp_path: Path, photograph: Path, tiny_weights: Path) -> None:
+        content = checkpoints.load(tiny_weights.with_name("net_r_tiny.pth"))
+        content["params"] = {name: weight * float("nan") for name, weight in content["params"].items()}
+        checkpoints.save(content, tmp_path / "net_r_nan.pth")
+        chosen = wishes(tiny_weights, reblur_weights=str(tmp_path / "net_r_nan.pth"), steps=0)
+        told = events(request("deblur", photograph, tmp_path / "out", chosen))
+        assert [event["mean"] for event in told if event["event"] == "blur"] == [None]
+
+    def test_a_message_is_one_line_that_a_card_can_show(self, tmp_path: Path, photograph: Path) -> None:
+        path = tmp_path / "net_g_long.pth"
+        origin = {"options": {"network_g": {"type": "Long\n" * 400_000}}}
+        checkpoints.save({"params": {"a": torch.zeros(1)}, "origin": origin}, path)
+        told = events(request("look", photograph, tmp_path / "out", wishes(path)))
+        assert "\n" not in told[1]["why"]
+        assert len(told[1]["why"]) < 700
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="the bound is Linux's")
+    def test_what_unpacks_to_more_than_the_machine_has_fails_by_itself(
+        self, tmp_path: Path, photograph: Path, tiny_weights: Path
+    ) -> None:
+        code = "from reblur_plugin.core import memory; memory.free = lambda: 2**30; "
+        code += "from reblur_plugin.app import worker; worker._bound_memory(worker.torch.device('cpu')); "
+        code += "bytes(2**33)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.stderr.splitlines()[-1] == "MemoryError"
+
     def test_a_profile_s_colours_are_shown_as_they_are(self, tmp_path: Path, tiny_weights: Path) -> None:
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
         path = tmp_path / "a.jpg"
@@ -138,6 +183,108 @@ class TestEvents:
         assert cv2.imwrite(str(path), np.zeros((2001, 2000, 3), np.uint8))
         told = events(request("look", path, tmp_path / "out", wishes(tiny_weights, steps=0)), max_pixels=1e7)
         assert told[0]["src"] == "blurry.jpg"
+
+
+async def ended(worker: processes.Worker) -> None:
+    """End a worker's process before the event loop goes."""
+    worker.kill()
+    await worker.ended()
+
+
+class TestWorker:
+    """One process for all who ask at once; none is left when it is ended."""
+
+    def asked(self, tmp_path: Path, **settings: Any) -> tuple[processes.Worker, dict[str, Any]]:
+        (tmp_path / "letter.png").write_text("no picture")
+        weights = tmp_path / "net_g.pth"
+        return processes.Worker(Settings(**settings)), request(
+            "look", tmp_path / "letter.png", tmp_path, wishes(weights)
+        )
+
+    def test_who_ask_at_once_share_one(self, tmp_path: Path) -> None:
+        async def ask() -> None:
+            worker, _ = self.asked(tmp_path)
+            first, second = await asyncio.gather(worker.start(), worker.start())
+            assert first is second
+            worker.kill()
+            assert await worker.start() is not first
+            worker.kill()
+            assert await first.wait() < 0
+
+        run(ask())
+
+    def test_one_that_is_killed_while_it_starts_does_not_stay(self, tmp_path: Path) -> None:
+        async def ask() -> None:
+            worker, _ = self.asked(tmp_path)
+            starting = asyncio.create_task(worker.start())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            worker.kill()
+            assert await asyncio.wait_for((await starting).wait(), 10) < 0
+
+        run(ask())
+
+    def test_who_is_cancelled_ends_the_one_it_asked_and_no_other(self, tmp_path: Path) -> None:
+        async def ask() -> None:
+            worker, question = self.asked(tmp_path)
+
+            async def consume() -> None:
+                async for _ in worker.ask(question):
+                    pass
+
+            task = asyncio.create_task(consume())
+            await asyncio.sleep(0.3)
+            asked = await worker.start()
+            task.cancel()
+            next_one = await worker.start() if asked.returncode is not None else None
+            await asyncio.wait([task])
+            assert asked.returncode is not None
+            other = next_one or await worker.start()
+            assert other.returncode is None
+            with pytest.raises(processes.WorkerError, match="expected a photograph"):
+                await consume()
+            await ended(worker)
+
+        run(ask())
+
+    def test_one_that_says_nothing_for_long_is_ended(self, tmp_path: Path) -> None:
+        async def ask() -> None:
+            worker = processes.Worker(Settings(), patience=0.2)  # less than it takes to import torch
+            _, question = self.asked(tmp_path)
+            with pytest.raises(processes.WorkerError, match=r"this takes more than 0 s; choose smaller files"):
+                async for _ in worker.ask(question):
+                    pass
+
+        run(ask())
+
+    def test_a_system_without_processes_is_a_sentence(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def refuse(*command: Any, **options: Any) -> None:
+            raise OSError(24, "Too many open files")
+
+        async def ask() -> None:
+            worker, question = self.asked(tmp_path)
+            with monkeypatch.context() as patched:
+                patched.setattr(asyncio, "create_subprocess_exec", refuse)
+                with pytest.raises(processes.WorkerError, match=r"can't be started \(Too many open files\)"):
+                    async for _ in worker.ask(question):
+                        pass
+            with pytest.raises(processes.WorkerError, match="expected a photograph"):  # it recovers
+                async for _ in worker.ask(question):
+                    pass
+            await ended(worker)
+
+        run(ask())
+
+    def test_a_line_without_an_end_is_a_sentence(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(processes, "_LONGEST_LINE", 20)
+
+        async def ask() -> None:
+            worker, question = self.asked(tmp_path)
+            with pytest.raises(processes.WorkerError, match="the process that deblurs said too much"):
+                async for _ in worker.ask(question):
+                    pass
+
+        run(ask())
 
 
 class TestSizeOfAHeader:
@@ -167,7 +314,7 @@ class TestSizeOfAHeader:
                 async for event in worker.ask(request("look", path, tmp_path / "out", wishes(tiny_weights))):
                     assert event["event"] != "photograph"
             finally:
-                worker.kill()
+                await ended(worker)
 
         with pytest.raises(processes.WorkerError, match=r"a\.png: expected a photograph"):
             run(ask())
@@ -222,12 +369,14 @@ class TestWishes:
             "steps": 3,
             "max_memory": 2 * 2**30,
             "amp": "none",
+            "is_own": False,
         }
 
     def test_own_files_by_their_names(self) -> None:
         own = {"net_g.pth": Path("/x/net_g.pth"), "r.pth": Path("/x/r.pth")}
         found = Settings().wishes({**self.GIVEN, "weights": "net_g.pth", "reblur_weights": "r.pth"}, own)
         assert (found["weights"], found["reblur_weights"]) == ("/x/net_g.pth", "/x/r.pth")
+        assert found["is_own"]
 
     def test_the_server_s_own_weights_come_with_their_m_r(self) -> None:
         settings = Settings(weights="/home/a/theirs.pth", reblur_weights="r.pth")

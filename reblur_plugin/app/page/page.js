@@ -149,7 +149,7 @@ function inWords(seconds) {
   return minutes < 100 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-const levels = (number) => number.toFixed(number < 0.95 ? 2 : 1);
+const levels = (number) => number === null ? "?" : number.toFixed(number < 0.95 ? 2 : 1);
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 // One photograph
@@ -169,7 +169,7 @@ class Card {
     this.steps.setAttribute("aria-label", "Steps of adaptation");
     this.changed = element("p", { className: "note" });
     this.heat = this.button("Show where blur is left", () => { this.isHeat = !this.isHeat; this.chosen = null; this.show(this.photograph); });
-    this.legend = element("p", { className: "legend" }, "none", element("i"), "much: what M_R would still change, 0 to 16 of 255 grey levels");
+    this.legend = element("p", { className: "legend" }, element("span", { textContent: "none" }), element("i"), element("span", { textContent: "much: what M_R would still change, 0 to 16 of 255 grey levels" }));
     this.begin = this.button("Deblur", () => this.deblur());
     this.cancel = this.button("Cancel", () => ask(url("photographs", this.id, "cancel")));
     this.download = element("a", { className: "button main", textContent: "Download", href: url("photographs", this.id, "result"), download: photograph.name });

@@ -424,6 +424,16 @@ class TestNetwork:
         assert found.keys() == {"name", "model_type", "network_g", "network_r", "train"}
         assert "path" not in found  # whose folders are nobody else's business
 
+    @pytest.mark.parametrize("option", ["load_path", "spynet_path", "weights", "pretrained_weights"])
+    def test_a_stranger_s_file_makes_no_network_read_another_one(self, path: Path, option: str) -> None:
+        block = {"type": "SpyNet", option: "/etc/hostname"}
+        checkpoints.save({"params": {"a": torch.zeros(1)}, "origin": {"options": {"network_g": block}}}, path)
+        message = f"expected a network that reads no other file, got SpyNet with {option}: /etc/hostname; if you trust"
+        with pytest.raises(CheckpointError, match=message):
+            checkpoints.network(path, "g")
+        with pytest.raises(CheckpointError, match="SpyNet can't take the options in it"):  # one's own word counts
+            checkpoints.network(path, "g", block)
+
     def test_averaged_weights_go_before_raw_ones(self, path: Path) -> None:
         networks = {"params": ReblurNet(1, 4), "params_ema": ReblurNet(1, 4)}
         checkpoints.save_network(networks, {"options": {"network_r": self.BLOCK}}, path)

@@ -29,8 +29,15 @@ CHOICES = {"device": "cpu", "network": None, "deblurred_output": None, "max_pixe
 
 def run(what: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine in a thread: Playwright has an event loop in this one."""
+
+    async def to_its_end() -> Any:
+        try:
+            return await what
+        finally:
+            await asyncio.sleep(0.05)  # in which pipes are closed
+
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, what).result()
+        return thread.submit(asyncio.run, to_its_end()).result()
 
 
 def wishes(weights: Path, **choices: Any) -> dict[str, Any]:

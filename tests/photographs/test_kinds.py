@@ -180,6 +180,22 @@ class TestFrames:
         frames[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=frames[1:])
         assert Photograph.load(tmp_path / "a.jpg").told == ()
 
+    def test_a_chain_of_pages_that_leads_back_ends(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.tif"
+        with tifffile.TiffWriter(path, byteorder="<") as file:
+            for _ in range(2):
+                file.write(smooth(3), photometric="rgb")
+        content = bytearray(path.read_bytes())
+
+        def link(page: int) -> int:  # where a page's entry on the next one is
+            return page + 2 + 12 * int.from_bytes(content[page : page + 2], "little")
+
+        first = int.from_bytes(content[4:8], "little")
+        second = int.from_bytes(content[link(first) : link(first) + 4], "little")
+        content[link(second) : link(second) + 4] = first.to_bytes(4, "little")
+        path.write_bytes(content)
+        assert Photograph.load(path).told == ("2 pages: the first one alone is deblurred",)
+
     def test_a_thumbnail_in_a_tiff_is_not(self, tmp_path: Path) -> None:
         with tifffile.TiffWriter(tmp_path / "a.tif") as file:
             file.write(smooth(3), photometric="rgb")

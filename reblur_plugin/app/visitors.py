@@ -37,6 +37,7 @@ class Visitor:
         self.folder = folder
         self.shots: dict[str, Shot] = {}
         self.weights: dict[str, Path] = {}
+        self._arriving: set[str] = set()  # photographs whose files aren't whole yet
         self.wishes: dict[str, Any] | None = None
         self.is_gone = False
         self._changes = 0
@@ -61,31 +62,30 @@ class Visitor:
         Raises:
             VisitError: if there are too many.
         """
-        self._check_number(name)
+        if len(self.shots) + len(self._arriving) >= MOST_PHOTOGRAPHS:
+            raise VisitError(f"{name}: expected at most {MOST_PHOTOGRAPHS} photographs at once; remove some")
         identity = secrets.token_hex(8)
         folder = self.folder / identity
         folder.mkdir()
+        self._arriving.add(identity)
         return Shot.of(identity, name, folder)
 
     def add(self, shot: Shot) -> None:
         """Take a photograph whose file is whole.
 
         Raises:
-            VisitError: if there are too many by now, or the visitor has left.
+            VisitError: if the visitor has left meanwhile.
         """
         if self.is_gone:
             raise VisitError("page: it was closed meanwhile")
-        self._check_number(shot.name)
+        self._arriving.discard(shot.id)
         self.shots[shot.id] = shot
         self.changed()
-
-    def _check_number(self, name: str) -> None:
-        if len(self.shots) >= MOST_PHOTOGRAPHS:
-            raise VisitError(f"{name}: expected at most {MOST_PHOTOGRAPHS} photographs at once; remove some")
 
     def remove(self, shot: Shot) -> None:
         """Forget a photograph and its files; what is done to it ends."""
         self.shots.pop(shot.id, None)
+        self._arriving.discard(shot.id)
         for task in shot.tasks:
             task.cancel()
         self._delete(shot.folder, list(shot.tasks))

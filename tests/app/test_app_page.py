@@ -334,10 +334,9 @@ class TestCancel:
         before = server.workers()
         button(found, "Deblur").click()
         until(found, "Deblurred, adapting to it")
-        begun = time.monotonic()
         button(found, "Cancel").click()
         until(found, "cancelled")
-        assert time.monotonic() - begun < 2
+        assert found.get_by_role("group", name="Steps of adaptation").get_by_role("button").count() < 40
         page.wait_for_timeout(200)
         assert len(set(before) - set(server.workers())) == 1  # the process has gone, with all its memory
         assert button(found, "Deblur").get_attribute("aria-disabled") == "false"

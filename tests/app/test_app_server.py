@@ -258,8 +258,14 @@ class TestBounds:
             assert shots(client, visit) == []
 
     def test_photographs_at_once(self, client: Client, visit: str) -> None:
-        for _ in range(visitors.MOST_PHOTOGRAPHS):
-            assert client.ask("POST", f"{visit}/photographs?name=a.png", png())[0] == 201
+        with socket.create_connection(client.address.split(":")) as arriving:
+            head = f"POST {visit}/photographs?name=a.png HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\n"
+            arriving.sendall(head.encode() + b"half")
+            time.sleep(0.3)
+            for _ in range(visitors.MOST_PHOTOGRAPHS - 1):
+                assert client.ask("POST", f"{visit}/photographs?name=a.png", png())[0] == 201
+            assert client.ask("POST", f"{visit}/photographs?name=b.png", png())[0] == 400  # one is on its way
+        until(lambda: client.ask("POST", f"{visit}/photographs?name=a.png", png())[0] == 201)
         status, content = client.ask("POST", f"{visit}/photographs?name=b.png", png())
         assert status == 400
         assert b"b.png: expected at most 20 photographs at once; remove some" in content

@@ -184,7 +184,7 @@ def network(weights: str | Path, label: Literal["g", "r"], block: Mapping[str, A
 def _refuse_paths(path: str | Path, block: Mapping[str, Any]) -> None:
     """Refuse options of a file, which may be a stranger's, that make a network read another one."""
     for name, value in block.items():
-        if isinstance(value, str) and value and ("path" in name or "weights" in name):
+        if isinstance(value, str) and value and "path" in name:
             kind = block.get("type")
             raise CheckpointError(
                 f"{path}: expected a network that reads no other file, got {kind} with {name}: {value}; "

@@ -424,7 +424,7 @@ class TestNetwork:
         assert found.keys() == {"name", "model_type", "network_g", "network_r", "train"}
         assert "path" not in found  # whose folders are nobody else's business
 
-    @pytest.mark.parametrize("option", ["load_path", "spynet_path", "weights", "pretrained_weights"])
+    @pytest.mark.parametrize("option", ["load_path", "spynet_path"])
     def test_a_stranger_s_file_makes_no_network_read_another_one(self, path: Path, option: str) -> None:
         block = {"type": "SpyNet", option: "/etc/hostname"}
         checkpoints.save({"params": {"a": torch.zeros(1)}, "origin": {"options": {"network_g": block}}}, path)

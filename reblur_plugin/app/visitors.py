@@ -44,6 +44,7 @@ class Visitor:
         self._changed = asyncio.Event()
         self._listeners = 0
         self._leaving: asyncio.TimerHandle | None = None
+        self._silent_since: float | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def shot(self, identity: str) -> Shot:
@@ -116,6 +117,7 @@ class Visitor:
     async def changes(self) -> AsyncIterator[None]:
         """Yield at once, and then whenever something has changed or some time is over."""
         self._listeners += 1
+        self._silent_since = None
         if self._leaving:
             self._leaving.cancel()
         try:
@@ -130,9 +132,15 @@ class Visitor:
             self._listeners -= 1
             self.leave_later()
 
+    @property
+    def lost_since(self) -> float | None:
+        """Return when the page was heard of last, in the loop's time; None, if it is open or something is worked on."""
+        return None if any(shot.is_busy for shot in self.shots.values()) else self._silent_since
+
     def leave_later(self) -> None:
         """Leave if nobody listens any more after some time."""
         if not self._listeners and not self.is_gone:
+            self._silent_since = asyncio.get_running_loop().time()
             self._leaving = asyncio.get_running_loop().call_later(_GRACE, self._leave_if_idle)
 
     def _leave_if_idle(self) -> None:
@@ -174,6 +182,9 @@ class Visitors:
         Raises:
             VisitError: if there are too many.
         """
+        lost = sorted((visitor for visitor in self if visitor.lost_since is not None), key=lambda one: one.lost_since)
+        if lost and len(list(self)) >= _MOST_VISITORS:
+            lost[0].leave()  # whose page has been out of reach for longest
         self._known = {visitor.token: visitor for visitor in self}
         if len(self._known) >= _MOST_VISITORS:
             raise VisitError(f"page: expected at most {_MOST_VISITORS} at once; close one, or try again later")

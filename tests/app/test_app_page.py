@@ -39,6 +39,7 @@ def opened(browser: Any, server: Any) -> Iterator[Callable[..., Any]]:
 
     yield open_
     for context in contexts:
+        context.pages[0].goto("about:blank")  # as a tab that is closed: the page says goodbye
         context.close()
     assert [text for text in said if text not in EXPECTED] == []
     assert {url for url in asked if not url.startswith((server.url, "data:"))} == set()
@@ -233,6 +234,20 @@ class TestOnePhotograph:
         wait(lambda: found.evaluate(loaded))
         heat.click()
         assert labels(found) == ["blurry", "adapted", "deblurred"]
+
+    def test_what_is_dropped_at_once_waits_until_the_server_knows_the_page(
+        self, browser: Any, server: Any, tmp_path: Path
+    ) -> None:
+        context = browser.new_context()
+        page = context.new_page()
+        page.route("**/visits", lambda route: (time.sleep(1), route.continue_()))
+        page.goto(server.url)
+        drop(page, jpeg(tmp_path / "a.jpg"))
+        button(page, "parked cars").click()
+        for name in ("a.jpg", "cars.jpg"):
+            until(card(page, name), "It will take")
+        page.goto("about:blank")
+        context.close()
 
     def test_an_example_is_one_click(self, page: Any) -> None:
         button(page, "parked cars").click()

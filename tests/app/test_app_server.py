@@ -274,11 +274,20 @@ class TestBounds:
         with started("--weights", str(tiny_weights)) as running:
             client = Client(running.url)
             known = [client.visit() for _ in range(32)]
+            streams = []
+            for visit in known:
+                streams.append(http.client.HTTPConnection(client.address, timeout=20))
+                streams[-1].request("GET", f"{visit}/events")
+                assert streams[-1].getresponse().readline()
             status, content = client.ask("POST", "/visits")
             assert status == 400
             assert b"page: expected at most 32 at once; close one, or try again later" in content
             client.ask("POST", f"{known[0]}/leave")
             client.visit()
+            assert client.ask("POST", "/visits")[0] == 200  # the last one, which never listened, makes room
+            for stream in streams:
+                stream.close()
+            until(lambda: client.ask("POST", "/visits")[0] == 200)
 
     def test_who_has_left_is_not_known(self, client: Client) -> None:
         visit = client.visit()

@@ -231,7 +231,7 @@ def test_results_inside_the_input_are_no_sources(
 
 def test_sizes_are_read_as_people_write_them() -> None:
     sizes = {"4G": 4 * 2**30, "800M": 800 * 2**20, "2.5 GiB": 5 * 2**29, "64kb": 2**16, "9": 9}
-    assert {word: deblur._size(word) for word in sizes} == sizes
+    assert {word: deblur.size(word) for word in sizes} == sizes
 
 
 def test_times_are_told_in_words() -> None:

@@ -4,7 +4,7 @@ const facts = JSON.parse(document.body.dataset.facts);
 const form = document.getElementById("wishes");
 const list = document.getElementById("photographs");
 const cards = new Map(); // by the photograph's id
-let visit = ""; // this page's address at the server
+let visit = ""; // this page's address at the server, once `ready` is fulfilled
 
 function url(...parts) { return `${visit}/${parts.join("/")}`; }
 
@@ -64,8 +64,8 @@ form.addEventListener("input", (event) => { if (event.target.type !== "file") wi
 form.addEventListener("submit", (event) => event.preventDefault());
 
 // Sending files, one after the other
-let sent = Promise.resolve();
-function send(path, file, name) {
+let sent = null;
+function send(kind, file, name) {
   if (file.size > facts.maxUpload) {
     say(`${name}: expected at most ${facts.maxUpload / 2 ** 20} MiB, got ${(file.size / 2 ** 20).toFixed(1)}; use a smaller file, or start the page with a larger --max-upload`);
     return Promise.resolve(false);
@@ -73,9 +73,9 @@ function send(path, file, name) {
   const bar = element("progress", { max: 1, value: 0 });
   const line = element("li", { textContent: `${name} is being sent` }, bar);
   document.getElementById("sending").append(line);
-  sent = sent.then(() => new Promise((resolve) => {
+  sent = (sent || ready).then(() => new Promise((resolve) => {
     const request = new XMLHttpRequest();
-    request.open("POST", `${path}?name=${encodeURIComponent(name)}`);
+    request.open("POST", `${url(kind)}?name=${encodeURIComponent(name)}`);
     request.upload.addEventListener("progress", (event) => { bar.value = event.loaded / Math.max(event.total, 1); });
     request.addEventListener("loadend", () => {
       line.remove();
@@ -95,7 +95,7 @@ function sendFiles(files) {
   sendWeights([...files].filter(isWeights));
   for (const file of [...files].filter((file) => !isWeights(file))) {
     isNew = true;
-    send(url("photographs"), file, file.name || "photograph.png");
+    send("photographs", file, file.name || "photograph.png");
   }
 }
 let isNew = false; // whether a photograph that comes is to be scrolled to
@@ -117,12 +117,16 @@ addEventListener("drop", (event) => {
 });
 addEventListener("paste", (event) => sendFiles([...event.clipboardData.files]));
 for (const button of document.querySelectorAll("[data-example]")) {
-  button.addEventListener("click", () => { isNew = true; ask(url("examples", button.dataset.example)); });
+  button.addEventListener("click", async () => {
+    await ready;
+    isNew = true;
+    ask(url("examples", button.dataset.example));
+  });
 }
 const weightsFiles = document.getElementById("weights-files");
 weightsFiles.addEventListener("change", () => { sendWeights([...weightsFiles.files]); weightsFiles.value = ""; });
 async function sendWeights(chosen) {
-  const done = await Promise.all(chosen.map((file) => send(url("weights"), file, file.name)));
+  const done = await Promise.all(chosen.map((file) => send("weights", file, file.name)));
   const main = chosen.find((file, number) => done[number] && !file.name.startsWith("net_r"));
   if (main) wanted = main.name; // chosen once it is listed
 }
@@ -370,8 +374,11 @@ document.getElementById("remove-all").addEventListener("click", () => {
 const clock = setInterval(() => { for (const card of cards.values()) if (card.ends) card.tell(); }, 1000);
 
 async function begin() {
-  const answer = await ask("visits");
-  if (!answer || !answer.ok) return;
+  let answer = await ask("visits");
+  while (!answer || !answer.ok) { // there is room again when others have left
+    await new Promise((resolve) => { setTimeout(resolve, 10000); });
+    answer = await ask("visits");
+  }
   visit = `visits/${(await answer.json()).token}`;
   wish();
   const events = new EventSource(url("events"));
@@ -393,4 +400,4 @@ async function begin() {
     if ([...cards.values()].some((card) => card.isBusy || card.isLost())) event.preventDefault(); // the browser asks
   });
 }
-begin();
+const ready = begin();

@@ -6,8 +6,9 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,28 @@ def wishes(weights: Path, **choices: Any) -> dict[str, Any]:
     return {**given, **choices}
 
 
-def events(*requests: dict[str, Any], **choices: Any) -> list[dict[str, Any]]:
-    """Return what a process tells; it ends when nobody asks any more."""
+def started(**choices: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "reblur_plugin.app.worker", json.dumps(CHOICES | choices)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@contextmanager
+def ends(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    yield process
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(20) == 0
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[subprocess.Popen[str]]:
+    """One process for all tests here, as for all visitors; it ends when nobody asks any more."""
+    with ends(started()) as one:
+        yield one
+
+
+def events(process: subprocess.Popen[str], *requests: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a process tells."""
     assert process.stdin is not None
     assert process.stdout is not None
     told = []
@@ -65,8 +84,6 @@ def events(*requests: dict[str, Any], **choices: Any) -> list[dict[str, Any]]:
         told.append(json.loads(process.stdout.readline()))
         while told[-1]["event"] not in ("done", "failed"):
             told.append(json.loads(process.stdout.readline()))
-    process.stdin.close()
-    assert process.wait(20) == 0
     return told
 
 
@@ -83,10 +100,10 @@ def photograph(tmp_path: Path) -> Path:
 
 
 class TestEvents:
-    def test_of_a_photograph(self, tmp_path: Path, photograph: Path, tiny_weights: Path) -> None:
+    def test_of_a_photograph(self, process: Any, tmp_path: Path, photograph: Path, tiny_weights: Path) -> None:
         out = tmp_path / "out"
         asked = [request(do, photograph, out, wishes(tiny_weights)) for do in ("look", "deblur")]
-        told = events(*asked)
+        told = events(process, *asked)
         kinds = [event["event"] for event in told]
         assert kinds[:3] == ["photograph", "plan", "done"]
         assert kinds[3:] == [
@@ -108,55 +125,64 @@ class TestEvents:
         ]
         assert [steps[0]["change"], steps[2]["change"]] == pytest.approx(changes, abs=0.6)  # pictures are rounded
 
-    def test_steps_are_what_so_many_steps_give(self, tmp_path: Path, photograph: Path, tiny_weights: Path) -> None:
+    def test_steps_are_what_so_many_steps_give(
+        self, process: Any, tmp_path: Path, photograph: Path, tiny_weights: Path
+    ) -> None:
         asked = [
             request("deblur", photograph, tmp_path / str(steps), wishes(tiny_weights, steps=steps)) for steps in (3, 1)
         ]
-        events(*asked)
+        events(process, *asked)
         early = cv2.imread(str(tmp_path / "3" / "step_1.png"))
         assert np.array_equal(early, cv2.imread(str(tmp_path / "1" / "result.png")))
 
-    def test_of_one_that_fails_and_the_next(self, tmp_path: Path, photograph: Path, tiny_weights: Path) -> None:
+    def test_of_one_that_fails_and_the_next(
+        self, process: Any, tmp_path: Path, photograph: Path, tiny_weights: Path
+    ) -> None:
         broken = tmp_path / "broken.png"
         broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
         chosen = wishes(tiny_weights, steps=0)
-        told = events(*[request("look", path, tmp_path / "out", chosen) for path in (broken, photograph)])
+        told = events(process, *[request("look", path, tmp_path / "out", chosen) for path in (broken, photograph)])
         assert told[0]["event"] == "failed"
         assert told[0]["why"].startswith(f"{broken}: expected a photograph, got a damaged or unknown file")
         assert [event["event"] for event in told[1:]] == ["photograph", "plan", "done"]
 
-    def test_of_weights_that_are_missing(self, tmp_path: Path, photograph: Path) -> None:
-        told = events(request("look", photograph, tmp_path / "out", wishes(tmp_path / "net_g_none.pth")))
+    def test_of_weights_that_are_missing(self, process: Any, tmp_path: Path, photograph: Path) -> None:
+        told = events(process, request("look", photograph, tmp_path / "out", wishes(tmp_path / "net_g_none.pth")))
         assert told[0]["event"] == "photograph"  # which is shown anyway
         assert told[1]["why"].endswith("net_g_none.pth: no such checkpoint; check the path")
 
-    def test_of_a_device_that_is_missing(self, tmp_path: Path, photograph: Path, tiny_weights: Path) -> None:
-        told = events(request("look", photograph, tmp_path / "out", wishes(tiny_weights)), device="meta")
+    def test_of_a_device_that_is_missing(
+        self, process: Any, tmp_path: Path, photograph: Path, tiny_weights: Path
+    ) -> None:
+        with ends(started(device="meta")) as another:
+            told = events(another, request("look", photograph, tmp_path / "out", wishes(tiny_weights)))
         assert told[0]["why"].startswith("--device: expected a device of this machine, got 'meta'")
 
     @pytest.mark.parametrize("kind", ["VGGFeatureExtractor", "SpyNet", "EDSR"])
     def test_of_a_visitor_s_weights_with_a_network_of_basicsr(
-        self, tmp_path: Path, photograph: Path, kind: str
+        self, process: Any, tmp_path: Path, photograph: Path, kind: str
     ) -> None:
         path = tmp_path / "net_g_own.pth"
         origin = {"options": {"network_g": {"type": kind}}}
         checkpoints.save({"params": {"a": torch.zeros(1)}, "origin": origin}, path)
-        told = events(request("look", photograph, tmp_path / "out", wishes(path, is_own=True, steps=0)))
+        told = events(process, request("look", photograph, tmp_path / "out", wishes(path, is_own=True, steps=0)))
         assert f"expected a network of reblur_plugin, or weights alone, got {kind}" in told[1]["why"]
 
-    def test_numbers_that_are_none_are_told_as_none(self, tmp_path: Path, photograph: Path, tiny_weights: Path) -> None:
+    def test_numbers_that_are_none_are_told_as_none(
+        self, process: Any, tmp_path: Path, photograph: Path, tiny_weights: Path
+    ) -> None:
         content = checkpoints.load(tiny_weights.with_name("net_r_tiny.pth"))
         content["params"] = {name: weight * float("nan") for name, weight in content["params"].items()}
         checkpoints.save(content, tmp_path / "net_r_nan.pth")
         chosen = wishes(tiny_weights, reblur_weights=str(tmp_path / "net_r_nan.pth"), steps=0)
-        told = events(request("deblur", photograph, tmp_path / "out", chosen))
+        told = events(process, request("deblur", photograph, tmp_path / "out", chosen))
         assert [event["mean"] for event in told if event["event"] == "blur"] == [None]
 
-    def test_a_message_is_one_line_that_a_card_can_show(self, tmp_path: Path, photograph: Path) -> None:
+    def test_a_message_is_one_line_that_a_card_can_show(self, process: Any, tmp_path: Path, photograph: Path) -> None:
         path = tmp_path / "net_g_long.pth"
         origin = {"options": {"network_g": {"type": "Long\n" * 400_000}}}
         checkpoints.save({"params": {"a": torch.zeros(1)}, "origin": origin}, path)
-        told = events(request("look", photograph, tmp_path / "out", wishes(path)))
+        told = events(process, request("look", photograph, tmp_path / "out", wishes(path)))
         assert "\n" not in told[1]["why"]
         assert len(told[1]["why"]) < 700
 
@@ -170,25 +196,28 @@ class TestEvents:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.stderr.splitlines()[-1] == "MemoryError"
 
-    def test_a_profile_s_colours_are_shown_as_they_are(self, tmp_path: Path, tiny_weights: Path) -> None:
+    def test_a_profile_s_colours_are_shown_as_they_are(self, process: Any, tmp_path: Path, tiny_weights: Path) -> None:
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
         path = tmp_path / "a.jpg"
         Image.new("RGB", (40, 30), (200, 50, 50)).save(path, icc_profile=profile)
-        events(request("look", path, tmp_path / "out", wishes(tiny_weights, steps=0)))
+        events(process, request("look", path, tmp_path / "out", wishes(tiny_weights, steps=0)))
         assert Image.open(tmp_path / "out" / "blurry.png").info["icc_profile"] == profile
 
-    def test_sixteen_bits_and_alpha_are_shown_in_eight_without(self, tmp_path: Path, tiny_weights: Path) -> None:
+    def test_sixteen_bits_and_alpha_are_shown_in_eight_without(
+        self, process: Any, tmp_path: Path, tiny_weights: Path
+    ) -> None:
         path = tmp_path / "a.png"
         assert cv2.imwrite(str(path), np.full((20, 30, 4), (257 * 10, 257 * 20, 257 * 30, 1000), np.uint16))
-        events(request("look", path, tmp_path / "out", wishes(tiny_weights, steps=0)))
+        events(process, request("look", path, tmp_path / "out", wishes(tiny_weights, steps=0)))
         shown = cv2.imread(str(tmp_path / "out" / "blurry.png"), cv2.IMREAD_UNCHANGED)
         assert shown.dtype == np.uint8
         assert shown[0, 0].tolist() == [10, 20, 30]
 
-    def test_large_ones_are_shown_as_jpeg(self, tmp_path: Path, tiny_weights: Path) -> None:
+    def test_large_ones_are_shown_as_jpeg(self, process: Any, tmp_path: Path, tiny_weights: Path) -> None:
         path = tmp_path / "a.png"
         assert cv2.imwrite(str(path), np.zeros((2001, 2000, 3), np.uint8))
-        told = events(request("look", path, tmp_path / "out", wishes(tiny_weights, steps=0)), max_pixels=1e7)
+        with ends(started(max_pixels=1e7)) as another:
+            told = events(another, request("look", path, tmp_path / "out", wishes(tiny_weights, steps=0)))
         assert told[0]["src"] == "blurry.jpg"
 
 

@@ -23,6 +23,7 @@ from reblur_plugin import checkpoints
 from reblur_plugin.app import processes
 from reblur_plugin.app.processes import Clock, Turns
 from reblur_plugin.app.settings import Settings, WishError
+from reblur_plugin.app.visitors import Visitors
 from reblur_plugin.photographs.photograph import size_of
 
 CHOICES = {"device": "cpu", "network": None, "deblurred_output": None, "max_pixels": 1e6, "modules": []}
@@ -441,3 +442,33 @@ class TestWishes:
     def test_others_are_refused(self, changed: dict[str, Any]) -> None:
         with pytest.raises(WishError, match="expected"):
             Settings().wishes({**self.GIVEN, **changed}, {})
+
+
+class TestVisitor:
+    @pytest.mark.parametrize("leaves", [True, False])
+    def test_what_is_written_while_its_process_ends_goes_too(self, tmp_path: Path, leaves: bool) -> None:
+        async def all_of_it() -> None:
+            visitor = Visitors(tmp_path).welcome()
+            shot = visitor.new_shot("a.png")
+            visitor.add(shot)
+
+            async def work() -> None:
+                try:
+                    await asyncio.sleep(60)
+                finally:  # a process that is killed, but not yet
+                    await asyncio.sleep(0.05)
+                    shot.folder.mkdir(parents=True)
+                    shot.source.touch()
+
+            shot.start(work())
+            await asyncio.sleep(0)
+            if leaves:
+                visitor.leave()
+            else:
+                visitor.remove(shot)
+            assert not shot.folder.exists()
+            await asyncio.sleep(0.3)
+            assert not shot.folder.exists()
+            assert visitor.folder.exists() is not leaves
+
+        run(all_of_it())

@@ -294,7 +294,7 @@ class TestSeveral:
         button(found, "Remove").click()
         wait(lambda: page.locator(".card").count() == 0)
 
-    def test_a_second_run_is_seen_whatever_was_looked_at_before(self, page: Any, tmp_path: Path) -> None:
+    def test_a_second_run_is_seen_whatever_was_looked_at_before(self, page: Any, server: Any, tmp_path: Path) -> None:
         deblurred(page, jpeg(tmp_path / "a.jpg"))
         found = card(page, "a.jpg")
         button(found, "blurry").click()
@@ -303,6 +303,8 @@ class TestSeveral:
         button(found, "Deblur again").click()
         wait(lambda: labels(found) == ["blurry", "adapted", "deblurred"])
         assert found.get_by_label("Which pictures").input_value() == "0.5"
+        own = [path for path in server.kept if page.evaluate("visit").rpartition("/")[2] in path.parts]
+        assert [path.name for path in own].count("result.jpg") == 1  # the earlier run's files have gone
 
     def test_a_result_that_was_not_taken_is_not_removed_without_a_question(self, page: Any, tmp_path: Path) -> None:
         drop(page, jpeg(tmp_path / "a.jpg"))

@@ -116,7 +116,7 @@ class Worker:
 
     async def ended(self) -> None:
         """Wait until all processes have ended that were killed."""
-        for process in self._spawned:
+        for process in list(self._spawned):
             await process.wait()
 
 

@@ -101,7 +101,7 @@ class Settings:
             "steps": steps,
             "max_memory": self._memory(given.get("max_memory")),
             "amp": amp,
-            "is_own": path in map(str, own.values()) or reblur_weights is not None,
+            "sent": [str(own[name]) for name in (weights, reblur_weights) if name in own],
         }
 
     def _memory(self, given: Any) -> int | None:

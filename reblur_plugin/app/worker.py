@@ -53,14 +53,14 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a visitor has chosen; `max_memory` in bytes, None for what is free; `is_own`: weights are the visitor's."""
+    """What a visitor has chosen; `max_memory` in bytes, None for what is free; `sent`: files that the visitor sent."""
 
     weights: str
     reblur_weights: str | None
     steps: int
     max_memory: int | None
     amp: Any
-    is_own: bool
+    sent: list[str]
 
 
 class Deblurring:
@@ -158,9 +158,8 @@ class Deblurring:
         return self._loaded[1]
 
     def _load(self, wishes: Wishes, adapted: bool) -> Networks:
-        if wishes.is_own:
-            for path in filter(None, (wishes.weights, wishes.reblur_weights)):
-                _refuse_hosts_networks(Path(path))
+        for path in wishes.sent:
+            _refuse_hosts_networks(Path(path))
         files = wishes.weights, None if wishes.reblur_weights is None else Path(wishes.reblur_weights), self._block
         if not adapted:
             with suppress(CheckpointError):  # M_R shows where blur is left; without it the result is the same
@@ -178,7 +177,7 @@ class Deblurring:
     def _step(self, photograph: Photograph, folder: Path, number: int, image: Tensor, before: Tensor) -> None:
         """Show L^0 or L_Adapted^i, and how many grey levels it differs from B or L^0."""
         src = _shown(photograph.with_rgb(image), folder / f"step_{number}")
-        change = l1(image.float(), before.float()).item() * 255
+        change = l1(image.float().clamp(0, 1), before.float().clamp(0, 1)).item() * 255
         self._tell({"event": "step", "number": number, "src": src, "change": _finite(change)})
 
     def _find_blur(self, folder: Path, adapter: Adapter, adaptation: Adaptation) -> None:

@@ -425,19 +425,13 @@ def circle() -> bytes:
 
 
 class TestItsEnd:
-    def test_a_signal_ends_all(self, started: Any, tiny_weights: Path) -> None:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])  # the latter: a terminal that is closed
+    def test_a_signal_ends_all(self, started: Any, tiny_weights: Path, number: int) -> None:
         with started("--weights", str(tiny_weights)) as running:
             client = Client(running.url)
             client.ask("POST", f"{client.visit()}/photographs?name=a.png", png())
             assert running.kept
-            running.process.send_signal(signal.SIGTERM)
-            running.process.wait(20)
-
-    def test_a_terminal_that_is_closed_ends_all(self, started: Any, tiny_weights: Path) -> None:
-        with started("--weights", str(tiny_weights)) as running:
-            client = Client(running.url)
-            client.ask("POST", f"{client.visit()}/photographs?name=a.png", png())
-            running.process.send_signal(signal.SIGHUP)
+            running.process.send_signal(number)
             running.process.wait(20)
 
     def test_what_is_left_by_a_kill_goes_at_the_next_start(self, started: Any, tiny_weights: Path) -> None:

@@ -26,6 +26,7 @@ from reblur_plugin.app.settings import Settings, WishError
 from reblur_plugin.app.visitors import Visitors
 from reblur_plugin.photographs.photograph import size_of
 
+_ROUNDED = 1 / 257  # grey levels: each of two pictures in 16 bits is half a step off at most
 CHOICES = {"device": "cpu", "network": None, "deblurred_output": None, "max_pixels": 1e6, "modules": []}
 
 
@@ -49,7 +50,7 @@ def wishes(weights: Path, **choices: Any) -> dict[str, Any]:
         "steps": 2,
         "max_memory": None,
         "amp": "none",
-        "is_own": False,
+        "sent": [],
     }
     return {**given, **choices}
 
@@ -117,14 +118,22 @@ class TestEvents:
         assert {(event["done"], event["of"]) for event in told if event["event"] == "pass"} == {(1, 3), (2, 3), (3, 3)}
         result = cv2.imread(str(out / "result.png")).astype(float)
         assert np.array_equal(result, cv2.imread(str(out / "step_2.png")))
-        changes = [
-            np.abs(cv2.imread(str(out / f"step_{n}.png")).astype(float) - other).mean()
-            for n, other in (
-                (0, cv2.imread(str(photograph)).astype(float)),
-                (2, cv2.imread(str(out / "step_0.png")).astype(float)),
-            )
-        ]
-        assert [steps[0]["change"], steps[2]["change"]] == pytest.approx(changes, abs=0.6)  # pictures are rounded
+
+    def test_changes_are_told_in_grey_levels(self, process: Any, tmp_path: Path) -> None:
+        """16 bits show changes that 8 hide: the results without and with steps are files to compare."""
+        path = tmp_path / "deep.png"
+        pixels = np.random.default_rng(0).integers(20_000, 40_000, (20, 30, 3), dtype=np.uint16)
+        assert cv2.imwrite(str(path), pixels)
+        results = {}
+        for steps in (0, 2):
+            out = tmp_path / str(steps)
+            told = events(process, request("deblur", path, out, wishes(Path("resunet-small"), steps=steps)))
+            results[steps] = cv2.imread(str(out / "result.png"), cv2.IMREAD_UNCHANGED).astype(float)
+        found = {event["number"]: event["change"] for event in told if event["event"] == "step"}
+        for number, before in ((0, pixels.astype(float)), (2, results[0])):
+            expected = np.abs(results[number] - before).mean() / 257
+            assert expected > 2 * _ROUNDED
+            assert found[number] == pytest.approx(expected, abs=_ROUNDED)
 
     def test_steps_are_what_so_many_steps_give(
         self, process: Any, tmp_path: Path, photograph: Path, tiny_weights: Path
@@ -166,7 +175,7 @@ class TestEvents:
         path = tmp_path / "net_g_own.pth"
         origin = {"options": {"network_g": {"type": kind}}}
         checkpoints.save({"params": {"a": torch.zeros(1)}, "origin": origin}, path)
-        told = events(process, request("look", photograph, tmp_path / "out", wishes(path, is_own=True, steps=0)))
+        told = events(process, request("look", photograph, tmp_path / "out", wishes(path, sent=[str(path)], steps=0)))
         assert f"expected a network of reblur_plugin, or weights alone, got {kind}" in told[1]["why"]
 
     def test_numbers_that_are_none_are_told_as_none(
@@ -406,14 +415,18 @@ class TestWishes:
             "steps": 3,
             "max_memory": 2 * 2**30,
             "amp": "none",
-            "is_own": False,
+            "sent": [],
         }
 
     def test_own_files_by_their_names(self) -> None:
         own = {"net_g.pth": Path("/x/net_g.pth"), "r.pth": Path("/x/r.pth")}
         found = Settings().wishes({**self.GIVEN, "weights": "net_g.pth", "reblur_weights": "r.pth"}, own)
         assert (found["weights"], found["reblur_weights"]) == ("/x/net_g.pth", "/x/r.pth")
-        assert found["is_own"]
+        assert found["sent"] == ["/x/net_g.pth", "/x/r.pth"]
+
+    def test_a_sent_m_r_for_named_weights_is_the_only_file_that_was_sent(self) -> None:
+        found = Settings().wishes({**self.GIVEN, "reblur_weights": "r.pth"}, {"r.pth": Path("/x/r.pth")})
+        assert (found["weights"], found["sent"]) == ("resunet-small", ["/x/r.pth"])
 
     def test_the_server_s_own_weights_come_with_their_m_r(self) -> None:
         settings = Settings(weights="/home/a/theirs.pth", reblur_weights="r.pth")

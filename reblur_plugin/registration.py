@@ -25,9 +25,11 @@ def register() -> None:
     from reblur_plugin.data.pair_dataset import DeblurPairDataset
     from reblur_plugin.host import registry
     from reblur_plugin.losses import reblur_loss as losses
+    from reblur_plugin.metrics.brightness_metric import reblur_brightness
     from reblur_plugin.metrics.lpips_metric import reblur_lpips
     from reblur_plugin.metrics.niqe_metric import reblur_niqe
     from reblur_plugin.metrics.reblurability_metric import reblurability
+    from reblur_plugin.metrics.sharpness_metric import reblur_sharpness
     from reblur_plugin.metrics.ssim_metric import reblur_ssim
     from reblur_plugin.models.reblur_model import ReblurModel
 
@@ -41,7 +43,14 @@ def register() -> None:
             losses.SelfReblurLoss,
             losses.FrozenReblurLoss,
         ),
-        registry.METRIC_REGISTRY: (reblur_lpips, reblur_ssim, reblur_niqe, reblurability),
+        registry.METRIC_REGISTRY: (
+            reblur_lpips,
+            reblur_ssim,
+            reblur_niqe,
+            reblurability,
+            reblur_sharpness,
+            reblur_brightness,
+        ),
         registry.DATASET_REGISTRY: (DeblurPairDataset,),
         registry.MODEL_REGISTRY: (ReblurModel,),
     }

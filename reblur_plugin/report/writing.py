@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -23,8 +23,12 @@ _KERNELS = (
 )
 
 
-def write(asked: Asked, out: Path, title: str, crops: int, wanted: Pictures) -> tuple[Path, list[str]]:
+def write(
+    asked: Asked, out: Path, title: str, crops: int, wanted: Pictures, first: Sequence[Table] = ()
+) -> tuple[Path, list[str]]:
     """Write a report to `out`; return its page and a sentence for each thing that could not be used.
+
+    `first` are tables of the caller's, which go before the report's own.
 
     Raises:
         ReblurError: if nothing of what is given can be used, or the disk refuses.
@@ -34,7 +38,7 @@ def write(asked: Asked, out: Path, title: str, crops: int, wanted: Pictures) -> 
     loaded = load(asked)
     study = study_of(loaded.runs)
     study.problems = loaded.problems + study.problems
-    tables = contents.all_tables(study)
+    tables = [*first, *contents.all_tables(study)]
     found = figures.all_figures(study)
     _add_sheets(study, found, crops)
     _delete_others(out, {table.name for table in tables}, set(found))

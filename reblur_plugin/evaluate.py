@@ -23,6 +23,8 @@ METRICS: dict[str, dict[str, Any]] = {
     "lpips-vgg": {"type": "reblur_lpips", "net": "vgg"},
     "lpips-squeeze": {"type": "reblur_lpips", "net": "squeeze"},
     "niqe": {"type": "reblur_niqe"},
+    "sharpness": {"type": "reblur_sharpness"},
+    "brightness": {"type": "reblur_brightness"},
 }
 DEFAULT = ["lpips-alex", "niqe", "psnr", "ssim"]  # the paper's
 

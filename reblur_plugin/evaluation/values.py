@@ -11,13 +11,20 @@ from torch import nn
 
 from reblur_plugin.evaluation.pictures import Picture
 from reblur_plugin.host import calculate_metric, registry
+from reblur_plugin.metrics.brightness_metric import reblur_brightness
 from reblur_plugin.metrics.lpips_metric import lpips_on
 from reblur_plugin.metrics.niqe_metric import reblur_niqe
 from reblur_plugin.metrics.reblurability_metric import load_reblur_net, reblurability
+from reblur_plugin.metrics.sharpness_metric import reblur_sharpness
 from reblur_plugin.metrics.ssim_metric import reblur_ssim
 
 Metrics = dict[str, dict[str, Any]]
-_OURS: dict[str, Callable[..., float]] = {"reblur_ssim": reblur_ssim, "reblur_niqe": reblur_niqe}
+_OURS: dict[str, Callable[..., float]] = {
+    "reblur_ssim": reblur_ssim,
+    "reblur_niqe": reblur_niqe,
+    "reblur_sharpness": reblur_sharpness,
+    "reblur_brightness": reblur_brightness,
+}
 REFERENCES = {"calculate_psnr", "calculate_ssim", "calculate_niqe", *_OURS}  # computed on a CPU
 
 

@@ -22,6 +22,10 @@ _SSIM = {
     "volume": "Gaussian 11x11x11 over the channels (MATLAB)",
 }
 _BACKBONES = {"alex": "AlexNet", "vgg": "VGG-16", "squeeze": "SqueezeNet"}
+_OURS = {
+    "reblur_sharpness": ("sharpness", "gradient energy / that of S"),
+    "reblur_brightness": ("brightness", "grey levels off S"),
+}
 # The forms that the paper's numbers are taken to have (D14)
 PAPER = {
     "LPIPS": "AlexNet, v0.1",
@@ -37,7 +41,7 @@ class Variant:
     """Which metric a score is of, and in which of its forms.
 
     Attributes:
-        metric: "PSNR", "SSIM", "LPIPS", "NIQE", "reblurability", or the registered name of another one.
+        metric: "PSNR", "SSIM", "LPIPS", "NIQE", "reblurability", "sharpness", "brightness", or another's registered name.
         form: what tells it from other forms of the metric; two scores are comparable if both are equal.
         better: "higher" or "lower".
     """
@@ -74,6 +78,8 @@ def variant(options: Mapping[str, Any], own_net: str | None = None) -> Variant:
     elif kind == "reblurability":
         weights = options.get("weights")
         found = ("reblurability", f"M_R {fingerprint_of(weights) if weights else own_net}, grey levels")
+    elif kind in _OURS:
+        found = _OURS[kind]
     else:
         found = (kind, ", ".join(f"{key} {value}" for key, value in options.items() if key not in ("type", "better")))
     border = f", without {options['crop_border']} pixels at the edges" if options.get("crop_border") else ""
@@ -81,7 +87,7 @@ def variant(options: Mapping[str, Any], own_net: str | None = None) -> Variant:
 
 
 def _better(metric: str) -> str:
-    return "higher" if metric in ("PSNR", "SSIM") else "lower"
+    return "higher" if metric in ("PSNR", "SSIM", "sharpness") else "lower"
 
 
 def fingerprint_of(path: str | Path) -> str:

@@ -194,6 +194,7 @@ METRIC: Schema = {
 }
 KNOWN_BETTER = dict.fromkeys(("calculate_psnr", "calculate_ssim", "reblur_ssim"), "higher")  # the default of `better`
 KNOWN_BETTER |= dict.fromkeys(("calculate_niqe", "reblur_lpips", "reblur_niqe", "reblurability"), "lower")
+KNOWN_BETTER |= {"reblur_sharpness": "higher", "reblur_brightness": "lower"}
 VAL: Schema = {
     "val_freq": key(COUNT, "Iterations from one validation to the next; a test doesn't read it."),
     "metrics": key(

@@ -13,7 +13,7 @@ from reblur_plugin.report.study import Method, Study
 from reblur_plugin.report.tables import Cell, Table
 
 _MANY = 20  # images of which a bootstrap interval holds about what it says
-_DECIMALS = {"PSNR": 2, "NIQE": 3, "reblurability": 3}
+_DECIMALS = {"PSNR": 2, "NIQE": 3, "reblurability": 3, "sharpness": 3, "brightness": 2}
 
 
 def all_tables(study: Study) -> list[Table]:

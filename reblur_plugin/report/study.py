@@ -14,7 +14,7 @@ from reblur_plugin.evaluation.scores import ADAPTED, BLURRY, DEBLURRED, REBLURRE
 from reblur_plugin.evaluation.variants import PAPER, Variant
 from reblur_plugin.report.statistics import mean_of
 
-_ORDER = ("LPIPS", "NIQE", "PSNR", "SSIM", "reblurability")  # the paper's, and ours
+_ORDER = ("LPIPS", "NIQE", "PSNR", "SSIM", "sharpness", "brightness", "reblurability")  # the paper's, and ours
 _AGAINST_BLURRY = {REBLURRED: "reblurred (against blurry)", UNCHANGED: "deblurred (against blurry)"}
 SHARP = "sharp"  # what the data set's sharp images are called
 _SHOWN = 3

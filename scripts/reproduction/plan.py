@@ -106,7 +106,7 @@ class Plan:
         }
         for network in scale.reblurred():
             name, start = f"reblur_{network}_{seed}", starts[network]
-            yield recipes.reblur_alone(name, start, length)
+            yield recipes.reblur_alone(name, start, replace(length, patches=2) if network == "dhn" else length)
             yield self._judge(f"reblurred_{network}_{seed}", _trained(start, name))
         first = f"reblur_small_{seed}"
         sharps: tuple[Sharp, ...] = ("none", "pseudo", "real")
@@ -136,11 +136,12 @@ class Plan:
         scale, official = self.scale, SHIPPED["dhn"].deblurring
         if not scale.reblur_dhn:
             return
-        length = Length(number, scale.reblur_dhn, 2, 64)
         trained = {"l1": Weights("dhn", official)}
-        for arm in ("n1", "n2"):
+        for arm in scale.dhn_arms[1:]:
             name, start = f"reblur_dhn_{arm}_{seed}", Weights("dhn", official, _ARMS[arm])
-            yield recipes.reblur_alone(name, start, length)
+            if arm == "n2" and scale.reblur:
+                start = _trained(start, f"reblur_dhn_{seed}")
+            yield recipes.reblur_alone(name, start, Length(number, scale.reblur_dhn, 2, 64))
             trained[arm] = _trained(start, name)
         yield self._judge(f"reblurred_dhn_n2_{seed}", trained["n2"])
         yield self._test(f"adapted_dhn_{seed}", trained["n2"], self.sources.centre, adapts=True)

@@ -16,14 +16,14 @@ class Scale:
         seeds: trainings of each arm.
         training_pairs, test_pairs: at most so many, spread over the sequences; None: all.
         centre, judged: what is used of the test images where weights adapt, and where M_R is judged; None: all.
-        patches: patches of a batch, and pixels on a side of each (where DHN is fine-tuned 2 of 96).
+        patches: patches of a batch, and pixels on a side of each (with DHN 2 of 64, where it is fine-tuned of 96).
         narrow: iterations of the weakest M_D of claim 1; 0: none.
         reblur: iterations of each M_R on a frozen M_D by L_Blur alone; 0: none.
         reblur_arm: iterations of each arm of claim 2 after that.
-        reblur_dhn: iterations of an M_R on DHN by L_Blur and, late, L_Sharp; 0: none.
+        reblur_dhn: iterations of an M_R on DHN with L_Sharp, after those by L_Blur alone if there are some; 0: none.
         base: iterations by L1 from scratch, from which the arms of claims 2 to 4 go on; 0: none.
         arm: iterations of each arm after that.
-        dhn: iterations by which the arms of claim 3 fine-tune DHN; 0: none.
+        dhn, dhn_arms: iterations by which arms of claim 3 fine-tune DHN (0: none), and which arms.
         unet: iterations of the arms of the paper's U-Net from scratch; 0: none.
         has_dmphn: whether the official weights are at hand.
         all_arms: whether there are the arms of Table 4 and of L_Adv, too (claims 2 and 4).
@@ -43,6 +43,7 @@ class Scale:
     base: int = 0
     arm: int = 0
     dhn: int = 0
+    dhn_arms: tuple[str, ...] = ("l1", "n2")
     unet: int = 0
     all_arms: bool = False
     has_dmphn: bool = True
@@ -65,11 +66,11 @@ SCALES = {
     "hour": Scale(
         claims=(1, 2, 3, 5, 6, 7),
         test_pairs=4,
-        centre=(480, 352),
+        centre=(384, 288),
         narrow=800,
         reblur=400,
         reblur_arm=400,
-        reblur_dhn=450,
+        reblur_dhn=250,
         base=1200,
         arm=600,
         dhn=50,
@@ -83,6 +84,7 @@ SCALES = {
         base=3000,
         arm=2000,
         dhn=200,
+        dhn_arms=("l1", "n1", "n2"),
         all_arms=True,
     ),
     "gpu": Scale(

@@ -30,6 +30,8 @@ class Judged:
         spread: standard deviation between trainings of the first arm's own mean; nan for one.
         agree: trainings whose own effect has the direction of the paper.
         seeds, sequences, images: how many of each.
+        effects: of each training, the mean over the sequences.
+        units: of each sequence, the mean over the trainings.
         verdict: by the rule.
     """
 
@@ -43,50 +45,55 @@ class Judged:
     seeds: int
     sequences: int
     images: int
+    effects: list[float]
+    units: dict[str, float]
     verdict: Verdict
 
 
-def judge(before: Values, after: Values, better: Literal["higher", "lower"], margin: float = 0.0) -> Judged:
-    """Return a comparison and its verdict.
+def judge(before: Values, after: Values, better: Literal["higher", "lower"], margin: float = 0.0) -> Judged | None:
+    """Return a comparison and its verdict; None if both arms have no seed or no image in common.
 
     Args:
-        before, after: values of both arms; of seeds and images that one of them lacks nothing is taken.
+        before, after: values of both arms; what isn't finite in both arms of every seed is left out.
         better: the direction that the paper claims.
         margin: how far against that direction an effect may go and still agree: a claim of a small price.
     """
     seeds = sorted(before.keys() & after.keys())
-    differences = {
-        seed: {
-            name: value - before[seed][name]
-            for name, value in after[seed].items()
-            if math.isfinite(value - before[seed].get(name, math.nan))
-        }
-        for seed in seeds
-    }
-    own = [_mean_of_sequences(differences[seed]) for seed in seeds]
+    differences = [
+        {name: value - before[seed].get(name, math.nan) for name, value in after[seed].items()} for seed in seeds
+    ]
+    names = [
+        name
+        for name in (differences[0] if differences else ())
+        if all(math.isfinite(one.get(name, math.nan)) for one in differences)
+    ]
+    if not names:
+        return None
+
+    def level(arm: Values, seed: int) -> float:
+        return _mean_of_sequences({name: arm[seed][name] for name in names})
+
+    effects = [_mean_of_sequences({name: one[name] for name in names}) for one in differences]
+    units = _sequences({name: mean_of([one[name] for one in differences]) for name in names})
+    found = estimate(list(units.values()))
+    over_seeds, over_sequences = _interval(effects), (found.low, found.high)
     sign = 1 if better == "higher" else -1
-    of_images = {
-        name: mean_of([differences[seed][name] for seed in seeds])
-        for name in differences[seeds[0]]
-        if all(name in differences[seed] for seed in seeds)
-    }
-    units = list(_sequences(of_images).values())
-    over_sequences = estimate(units)
-    over_seeds = _interval(own)
-    agree = sum(sign * effect + margin > 0 for effect in own)
-    intervals = [(over_sequences.low, over_sequences.high), *([over_seeds] if len(own) > 1 else [])]
+    signed = [sign * effect + margin for effect in effects]
+    intervals = [over_sequences] if len(seeds) == 1 else [over_sequences, over_seeds]
     return Judged(
-        before=mean_of([_mean_of_sequences(before[seed]) for seed in seeds]),
-        after=mean_of([_mean_of_sequences(after[seed]) for seed in seeds]),
-        effect=mean_of(own),
+        before=mean_of([level(before, seed) for seed in seeds]),
+        after=mean_of([level(after, seed) for seed in seeds]),
+        effect=mean_of(effects),
         over_seeds=over_seeds,
-        over_sequences=(over_sequences.low, over_sequences.high),
-        spread=_deviation([_mean_of_sequences(before[seed]) for seed in seeds]),
-        agree=agree,
+        over_sequences=over_sequences,
+        spread=_deviation([level(before, seed) for seed in seeds]),
+        agree=sum(effect > 0 for effect in signed),
         seeds=len(seeds),
         sequences=len(units),
-        images=len(of_images),
-        verdict=_verdict([sign * effect + margin for effect in own], [_turned(one, sign, margin) for one in intervals]),
+        images=len(names),
+        effects=effects,
+        units=units,
+        verdict=_verdict(signed, [_turned(one, sign, margin) for one in intervals]),
     )
 
 

@@ -50,10 +50,7 @@ def judged(chosen: Sequence[Claim], seeds: int, out: Path) -> list[Outcome]:
 
 def _judge(part: Part, seeds: int, out: Path) -> Judged | None:
     before, after = (_values(reading, seeds, out) for reading in (part.before, part.after))
-    if not before.keys() & after.keys():
-        return None
-    found = judge(before, after, part.better, part.margin)
-    return found if found.images else None
+    return judge(before, after, part.better, part.margin)
 
 
 def _values(reading: Reading, seeds: int, out: Path) -> Values:
@@ -112,7 +109,7 @@ def _for_programs(outcome: Outcome) -> dict[str, object]:
 
 def _number(value: object) -> object:
     """Return a value as JSON has it, without nan."""
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return [_number(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

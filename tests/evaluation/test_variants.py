@@ -85,3 +85,9 @@ class TestFingerprints:
 
 def test_versions_name_what_computes_scores() -> None:
     assert {"reblur_plugin", "torch", "basicsr", "lpips", "scikit-image", "numpy"} <= set(versions())
+
+
+def test_ours_are_comparable_and_have_their_direction() -> None:
+    sharpness, brightness = (variant({"type": f"reblur_{name}"}) for name in ("sharpness", "brightness"))
+    assert (sharpness.metric, sharpness.better) == ("sharpness", "higher")
+    assert (brightness.metric, brightness.better) == ("brightness", "lower")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
-from reproduction.verdicts import judge, together
+from reproduction import verdicts
+from reproduction.verdicts import Values, together
 
 Better = Literal["higher", "lower"]
 
@@ -15,6 +16,10 @@ Better = Literal["higher", "lower"]
 def of(*seeds: list[float]) -> dict[int, dict[str, float]]:
     """Return values by seed of one image in each of the sequences A, B, ..."""
     return {number: {f"{chr(65 + at)}/0": value for at, value in enumerate(seed)} for number, seed in enumerate(seeds)}
+
+
+def judge(before: Values, after: Values, better: Better, margin: float = 0.0) -> Any:
+    return verdicts.judge(before, after, better, margin)
 
 
 ZERO = of(*[[0.0] * 3] * 3)
@@ -41,6 +46,17 @@ class TestEffect:
         after = {seed: {"A/0": 1.0, "A/1": 1.0, "A/2": 1.0, "B/0": 3.0} for seed in range(3)}
         found = judge(before, after, "higher")
         assert (found.effect, found.sequences, found.images) == (2.0, 2, 4)
+
+    def test_an_image_without_a_value_in_one_training_is_left_out_of_all(self) -> None:
+        before = {seed: {"A/0": 0.0, "B/0": 0.0} for seed in range(3)}
+        after = {seed: {"A/0": 1.0 + seed, "B/0": math.nan if seed == 1 else 50.0} for seed in range(3)}
+        found = judge(before, after, "higher")
+        assert (found.before, found.after, found.effect, found.images) == (0.0, 2.0, 2.0, 1)
+
+    def test_nothing_in_common_is_no_comparison(self) -> None:
+        assert judge({0: {"A/0": 1.0}}, {1: {"A/0": 1.0}}, "higher") is None
+        assert judge({0: {"A/0": math.nan}}, {0: {"A/0": 1.0}}, "higher") is None
+        assert judge({}, {}, "higher") is None
 
     def test_images_and_seeds_of_one_arm_alone_are_left_out(self) -> None:
         before = {0: {"A/0": 0.0, "B/0": 0.0}, 1: {"A/0": 0.0, "B/0": 0.0}}

@@ -9,15 +9,17 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+import torch
 import yaml
 from tqdm import tqdm
 
@@ -50,44 +52,87 @@ class Job:
     needs: tuple[str, ...] = ()
 
 
-def run(jobs: Sequence[Job], out: Path, salt: str, processes: int, stop_after: float | None = None) -> bool:
+def run(jobs: Sequence[Job], out: Path, salt: str, places: Sequence[Place], stop_after: float | None = None) -> bool:
     """Run all jobs that aren't finished; return whether all are now (False: interrupted, or out of time).
 
     Args:
         jobs: those needed by others before these.
         out: the reproduction's folder, in which they run.
         salt: what else their results depend on, such as the data's fingerprint.
-        processes: how many run at once.
+        places: where they run, one at a time in each.
         stop_after: seconds after which running jobs are told to save and end.
 
     Raises:
-        JobError: if one fails; the others that run are told to save and end.
+        JobError: if the folder holds a reproduction of something else, or a job fails; others save and end then.
     """
+    _claim(out, salt)
     marks = _marks(jobs, salt)
     seconds = {job.name: found for job in jobs if (found := _seconds(job, out, marks[job.name])) is not None}
     todo = [job for job in jobs if job.name not in seconds]
-    running: dict[Any, tuple[Job, BaseProcess, float]] = {}  # by sentinel
+    running: list[_Running] = []
     end = time.monotonic() + stop_after if stop_after else math.inf
-    with _Signals() as signals, _Bar(jobs, processes) as bar:
+    with _Signals() as signals, _Bar(jobs, len(places)) as bar:
         try:
-            while todo or running:
-                for job in [job for job in todo if seconds.keys() >= set(job.needs)][: processes - len(running)]:
+            while (todo or running) and not signals.noted and time.monotonic() < end:
+                free = [place for place in places if place not in [one.place for one in running]]
+                ready = [job for job in todo if seconds.keys() >= set(job.needs)]
+                for job, place in zip(ready, free, strict=False):
                     todo.remove(job)
-                    process = _start(job, out)
-                    running[process.sentinel] = job, process, time.monotonic()
-                bar.show(seconds, {job.name: time.monotonic() - since for job, _, since in running.values()})
-                for sentinel in wait(list(running), timeout=1):
-                    job, process, since = running.pop(sentinel)
-                    process.join()
-                    if process.exitcode and not signals.noted:
-                        raise JobError(_failure(job, out, process.exitcode))
-                    if not process.exitcode:
-                        seconds[job.name] = _note(job, out, marks[job.name], time.monotonic() - since)
-                if signals.noted or time.monotonic() > end:
-                    return False
+                    running.append(_Running(job, place, _start(job, place, out)))
+                bar.show(seconds, {one.job.name: one.seconds() for one in running})
+                wait([one.process.sentinel for one in running], timeout=1)
+                for one in [one for one in running if not one.process.is_alive()]:
+                    if one.process.exitcode and not signals.noted:
+                        raise JobError(_failure(one.job, out, one.process.exitcode))
+                    running.remove(one)
+                    if not one.process.exitcode:
+                        seconds[one.job.name] = _note(one.job, out, marks[one.job.name], one.seconds())
         finally:
-            _stop([process for _, process, _ in running.values()])
-    return True
+            _stop([one.process for one in running])
+            for one in running:
+                if one.process.exitcode == 0:  # its end came before the signal
+                    seconds[one.job.name] = _note(one.job, out, marks[one.job.name], one.seconds())
+    return len(seconds) == len(jobs)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job runs: a core, or a GPU by the name that CUDA_VISIBLE_DEVICES gives it."""
+
+    number: int
+    gpu: str | None = None
+
+
+def places(processes: int | None) -> list[Place]:
+    """Return the GPUs of this machine, or else its cores; or as many places as are asked for, on the GPUs in turn."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    count = torch.cuda.device_count()
+    gpus = [visible[at] if at < len(visible) and visible[at] else str(at) for at in range(count)]
+    wanted = processes or count or os.cpu_count() or 1
+    return [Place(number, gpus[number % count] if count else None) for number in range(wanted)]
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A job, where it runs, and its process."""
+
+    job: Job
+    place: Place
+    process: BaseProcess
+    since: float = field(default_factory=time.monotonic)
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.since
+
+
+def _claim(out: Path, salt: str) -> None:
+    """Note what a folder's results depend on, or compare it with what is noted."""
+    path = out / "inputs.txt"
+    if not path.is_file():
+        with whole_file(path) as file:
+            file.write(salt.encode())
+    elif path.read_text(encoding="utf-8") != salt:
+        raise JobError(f"{out}: was made with other data or weights; name another folder by -o")
 
 
 def _marks(jobs: Sequence[Job], salt: str) -> dict[str, str]:
@@ -116,7 +161,7 @@ def _note(job: Job, out: Path, mark: str, seconds: float) -> float:
     return seconds
 
 
-def _start(job: Job, out: Path) -> BaseProcess:
+def _start(job: Job, place: Place, out: Path) -> BaseProcess:
     """Write a job's option file and start it: a fork of a process that has imported everything."""
     options = out / "options" / f"{job.name}.yml"
     with whole_file(options) as file:
@@ -128,13 +173,18 @@ def _start(job: Job, out: Path) -> BaseProcess:
     context: Any = multiprocessing.get_context(kind)
     if kind == "forkserver":
         context.set_forkserver_preload(_PRELOADED)
-    process: BaseProcess = context.Process(target=_perform, args=(job.command, options.relative_to(out), out, log))
+    process: BaseProcess = context.Process(
+        target=_perform, args=(job.command, place.gpu, options.relative_to(out), out, log)
+    )
     process.start()
     return process
 
 
-def _perform(command: str, options: Path, out: Path, log: Path) -> None:
+def _perform(command: str, gpu: str | None, options: Path, out: Path, log: Path) -> None:
     """Do what `python -m reblur_plugin.COMMAND -opt OPTIONS` does, in the folder `out`, its output in `log`."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA is asked for anything
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
@@ -143,6 +193,14 @@ def _perform(command: str, options: Path, out: Path, log: Path) -> None:
 
     sys.argv = [command, "-opt", str(options), *(["--auto_resume"] if command == "train" else [])]
     sys.exit(cli.guarded({"train": train.main, "test": test.main}[command]))
+
+
+def _end_with_parent() -> None:
+    """Save and end once the process that has started this one is gone: after a kill nobody else would tell it."""
+    parent = multiprocessing.parent_process()
+    assert parent
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _failure(job: Job, out: Path, status: int) -> str:

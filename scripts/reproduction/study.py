@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from reblur_plugin.data.layouts import photographs
@@ -45,9 +43,8 @@ def reproduce(arguments: argparse.Namespace) -> int:
             chosen = [without("lpips", claim) for claim in chosen]
         sources, salt = _prepare(arguments, scale, has_lpips, out)
         todo = Plan(scale, sources).jobs(chosen)
-        processes = arguments.processes or torch.cuda.device_count() or os.cpu_count() or 1
         stop_after = arguments.stop_after and arguments.stop_after * 60
-        is_finished = jobs.run(todo, out, salt, processes, stop_after)
+        is_finished = jobs.run(todo, out, salt, jobs.places(arguments.processes), stop_after)
         if not is_finished:
             sys.stderr.write(f"{out}: not all is done; start the same again to go on\n")
         judged = writing.judged(chosen, scale.seeds, out)

@@ -11,10 +11,12 @@ from pathlib import Path
 from reblur_plugin.evaluation.commands import Asked
 from reblur_plugin.evaluation.records import read_runs
 from reblur_plugin.files import for_people, whole_file
+from reblur_plugin.report import figures
 from reblur_plugin.report import writing as report
 from reblur_plugin.report.page import Pictures
 from reblur_plugin.report.tables import Cell, Table
 from reproduction.claims import Claim, Part, Reading
+from reproduction.picture import overview
 from reproduction.verdicts import Judged, Values, Verdict, judge, together
 
 _DECIMALS = {"PSNR (dB)": 2, "NIQE": 3, "sharpness": 3}
@@ -79,13 +81,16 @@ def _of_test(folder: Path, reading: Reading) -> dict[str, float]:
 
 
 def write(outcomes: Sequence[Outcome], scale: str, out: Path) -> Path:
-    """Write claims.json, claims.md and, with the pictures of tests that are there, the report; return claims.md."""
+    """Write claims.json, claims.md, claims.png and, with pictures of the tests, the report; return claims.md."""
     with whole_file(out / "claims.json") as file:
         content = {"scale": scale, "claims": [_for_programs(one) for one in outcomes]}
         file.write(for_people(json.dumps(content, indent=1) + "\n"))
     tables, title = [_table(one) for one in outcomes], f"The claims of the paper, scale {scale}"
     with whole_file(out / "claims.md") as file:
         file.write(for_people("\n".join([f"# {title}", "", *(table.markdown() for table in tables)])))
+    rows = [(one.claim.number, part, found) for one in outcomes for part, found in one.parts if found and part.counts]
+    if rows:
+        figures.save(overview(rows), out / "claims")
     results = [f"{label}={out / 'results' / test}" for label, test in _PICTURED.items() if _is_there(test, out)]
     if results:
         asked = Asked(results, None, None, {}, set(), out / "report" / "evaluation")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,15 @@ def numbers(out: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def finished(root: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of claim 1 that was stopped twice: by Ctrl-C, and by the time that it may take."""
+    """Return the folder of claim 1 that was stopped three times: by a kill, by Ctrl-C, by the time that it may take."""
     out = tmp_path_factory.mktemp("reproduction") / "out"
+    process = subprocess.Popen(command(root, data, out, "--claims", "1"), stderr=subprocess.DEVNULL)
+    wait_for(lambda: any(out.glob("experiments/*/*.log")))
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any((out / "experiments").glob(".*.lock")))  # its jobs notice, save and end
     process = subprocess.Popen(command(root, data, out, "--claims", "1"), stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 300
-    while not (out / "done").is_dir() and time.monotonic() < end:
-        time.sleep(0.1)
+    wait_for((out / "done").is_dir)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
@@ -89,6 +93,13 @@ def finished(root: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -
     assert done.returncode == 0, done.stderr
     assert stopped < len(list((out / "done").iterdir())) == 14
     return out
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 class TestReproduce:
@@ -159,7 +170,7 @@ class TestRefused:
             assert cv2.imwrite(str(target), 255 - picture)
         done = run(root, other, finished, "--claims", "1")
         assert done.returncode == 1
-        assert "was made with other data or settings; name another folder by -o" in done.stderr
+        assert "was made with other data or weights; name another folder by -o" in done.stderr
 
     def test_a_claim_that_needs_more(self, root: Path, data: Path, tmp_path: Path) -> None:
         done = run(root, data, tmp_path / "out", "--claims", "6")
@@ -171,5 +182,7 @@ class TestRefused:
         (tmp_path / "out" / "experiments").write_text("no folder", encoding="utf-8")
         done = run(root, data, tmp_path / "out", "--claims", "1")
         assert done.returncode == 1
-        assert re.search(r"error: (narrow|reblur_small)_s0: ended with 1; the last line of \S+\.log: error:", done.stderr)
+        assert re.search(
+            r"error: (narrow|reblur_small)_s0: ended with 1; the last line of \S+\.log: error:", done.stderr
+        )
         assert "Traceback" not in done.stderr

@@ -10,8 +10,10 @@ again with the same folder it goes on. It ends in OUT/claims.md, OUT/claims.json
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,17 +40,42 @@ def main() -> int:
     parser.add_argument("--lpips-weights", type=Path, metavar="FILE", help="AlexNet for LPIPS; else it is downloaded")
     parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="blurry ones without ground truth (claim 7)")
     parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="default reproduction/SCALE")
-    parser.add_argument("--seeds", type=int, metavar="N", help="trainings of each arm (3; night: 5)")
-    parser.add_argument("--processes", type=int, metavar="N", help="jobs at once (the number of cores, or of GPUs)")
-    parser.add_argument("--stop-after", type=float, metavar="MINUTES", help="save and end then; start again to go on")
+    parser.add_argument("--seeds", type=_at_least(3), metavar="N", help="trainings of each arm (3; night: 5)")
+    parser.add_argument(
+        "--processes", type=_at_least(1), metavar="N", help="jobs at once (the number of cores, or of GPUs)"
+    )
+    parser.add_argument(
+        "--stop-after", type=_positive, metavar="MINUTES", help="save and end then; start again to go on"
+    )
     arguments = parser.parse_args()
     for name, value in ENVIRONMENT.items():  # before torch comes
         os.environ.setdefault(name, value)
+    paths = [str(ROOT), str(ROOT / "scripts"), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))  # of the process that starts jobs
 
     from reblur_plugin import cli
     from reproduction.study import reproduce
 
     return cli.guarded(lambda: reproduce(arguments))
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got {text!r}")
+        return int(text)
+
+    return number
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of minutes above 0, got {text!r}")
+    return value
 
 
 if __name__ == "__main__":

@@ -95,20 +95,21 @@ def claims(scale: Scale, has_photographs: bool) -> list[Claim]:
     return [make(scale) for number, make in made.items() if number in scale.claims and number not in left_out]
 
 
-def without(metric: str, claim: Claim) -> Claim:
-    """Return a claim without its comparisons by a metric."""
-    return replace(claim, parts=[part for part in claim.parts if part.after.metric != metric])
-
-
 def compare(text: str, before: Reading, after: Reading, **others: Any) -> Part:
     """Return the comparison of one metric, better in its usual direction unless told otherwise."""
     metric, better = _METRICS[after.metric]
     return Part(text, metric, before, after, **{"better": better, **others})
 
 
+def _alive(test: str, who: str) -> Part:
+    """Return what tells M_R from the identity, with which all else could be had for nothing."""
+    given = Reading(test, "psnr", "unchanged"), Reading(test, "psnr", "reblurred")
+    return compare(f"to B, L -> M_R(L), {who} (M_R isn't the identity)", *given)
+
+
 def _reblurring(scale: Scale) -> Claim:
-    parts = []
-    for weak, strong in pairwise(scale.reblurred()):
+    parts = [_alive(f"reblurred_{name}_{{seed}}", _REBLURRED[name]) for name in scale.deblurrers()]
+    for weak, strong in pairwise(scale.deblurrers()):
         pair = f"{_REBLURRED[weak]} -> {_REBLURRED[strong]}"
         tests = f"reblurred_{weak}_{{seed}}", f"reblurred_{strong}_{{seed}}"
         for stage, text, better, counts in (
@@ -134,6 +135,7 @@ def _sharp_loss(scale: Scale) -> Claim:
         if family == "dhn":
             continue
         after = Reading(f"{family}_n2_{{seed}}_test", "lpips")
+        parts.append(_alive(after.test, f"{_FAMILIES[family]}, n2"))
         for arm, text in (("none", "M_R without L_Sharp"), ("real", "with S")):
             before = Reading(f"{family}_n2_{arm}_{{seed}}_test", "lpips")
             parts.append(compare(f"L by n2, {_FAMILIES[family]}, {text} -> with S_hat (Table 4)", before, after))
@@ -152,12 +154,11 @@ def _sharp_loss_of_frozen() -> list[Part]:
     def selective(test: str) -> Reading:
         return Reading(test, "left", less=("deblurred", "sharp"))
 
-    identity = Reading(pseudo, "psnr", "unchanged"), Reading(pseudo, "psnr", "reblurred")
     return [
         compare("S, without L_Sharp -> with S_hat", of_s(none), of_s(pseudo)),
         compare("S_hat, without L_Sharp -> with S_hat", of_pseudo_sharp(none), of_pseudo_sharp(pseudo)),
         compare("L less S_hat, without L_Sharp -> with S_hat", selective(none), selective(pseudo), better="higher"),
-        compare("to B, L -> M_R(L), with S_hat (M_R isn't the identity)", *identity),
+        _alive(pseudo, "with S_hat"),
         compare("S_hat, S -> S_hat", of_pseudo_sharp(real), of_pseudo_sharp(pseudo), counts=False),
         compare("L less S_hat, S -> S_hat", selective(real), selective(pseudo), better="higher", counts=False),
     ]
@@ -168,6 +169,7 @@ def _loss(scale: Scale) -> Claim:
     for family in _families(scale):
         l1, n1, n2 = (f"{family}_{arm}_{{seed}}_test" for arm in ("l1", "n1", "n2"))
         where = _FAMILIES[family]
+        parts.append(_alive(n2, f"{where}, n2"))
         for metric in _PERCEPTUAL:
             parts.append(compare(f"{where}, L1 -> L1 + L_Reblur n2", Reading(l1, metric), Reading(n2, metric)))
         price = f"{where}, L1 -> L1 + L_Reblur n2 (a price below {_PRICE} dB)"
@@ -183,6 +185,7 @@ def _with_others(scale: Scale) -> Claim:
     adversarial, both = (f"scratch_{arm}_{{seed}}_test" for arm in ("adv", "adv_n2"))
     text = f"{_FAMILIES['scratch']}, L1 + L_Adv -> L1 + L_Adv + L_Reblur n2"
     parts = [compare(text, Reading(adversarial, metric), Reading(both, metric)) for metric in _PERCEPTUAL]
+    parts.append(_alive(both, "L1 + L_Adv + L_Reblur n2"))
     title = "L_Reblur adds to perceptual losses (L_Adv alone)"
     return Claim(4, title, "Tables 5, S5, S6", parts if scale.all_arms else [])
 
@@ -190,6 +193,7 @@ def _with_others(scale: Scale) -> Claim:
 def _adaptation(scale: Scale) -> Claim:
     parts: list[Part] = []
     for test, who, counts in _adapting(scale):
+        parts.append(replace(_alive(test, who), counts=counts))
         for (first, before), (last, after) in pairwise(_STEPS.items()):
             given = Reading(test, "lpips", before), Reading(test, "lpips", after)
             parts.append(compare(f"{who}, step {first} -> {last}", *given, counts=counts))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 
-from reblur_plugin.data.layouts import gopro_pairs, reds_pairs
+from reblur_plugin.data.layouts import alone_in, partners, photographs, reds_pairs
 from reblur_plugin.data.listing import subfolders
 from reblur_plugin.data.packed import INDEX, pack
 from reblur_plugin.data.pairs import Pair
@@ -18,67 +20,104 @@ from reblur_plugin.errors import ReblurError
 from reblur_plugin.files import whole_file
 
 Size = tuple[int, int]  # width and height
+DataSet = list[Pair]
+Item = TypeVar("Item")
 
 
 class DataError(ReblurError):
-    """Data sets that are missing, or that share a sequence."""
+    """Data sets that are missing or not whole, or that share a sequence."""
 
 
-def training_pairs(data: Path) -> list[Pair]:
-    """Return the pairs of every `*/train` of a folder, in the layout of GOPRO or of REDS."""
-    return [pair for root in sorted(data.glob("*/train")) for pair in _pairs(root)]
+def training_sets(data: Path) -> list[DataSet]:
+    """Return the pairs of every `*/train` of a folder, in the layout of GOPRO or of REDS; each pair once."""
+    found, names = [], set()
+    for root in sorted(data.glob("*/train")):
+        own = [pair for pair in _pairs(root) if pair.name not in names]
+        names |= {pair.name for pair in own}
+        found.append(own)
+    return [one for one in found if one]
 
 
-def held_out_pairs(data: Path) -> list[Pair]:
+def held_out_sets(data: Path) -> list[DataSet]:
     """Return the pairs of GOPRO_Large/test and, where it is there, of REDS/val."""
-    return [pair for part in ("GOPRO_Large/test", "REDS/val") for pair in _pairs(data / part)]
+    return [pairs for part in ("GOPRO_Large/test", "REDS/val") if (pairs := _pairs(data / part))]
 
 
-def check_apart(training: Sequence[Pair], tests: Sequence[Pair], data: Path) -> None:
+def photographs_in(folder: Path | None) -> list[DataSet]:
+    """Return photographs without ground truth, as a set without sharp images."""
+    return [photographs(folder)] if folder else []
+
+
+def check_apart(training: Sequence[DataSet], tests: Sequence[DataSet], data: Path) -> None:
     """Refuse data that can't show anything.
 
     Raises:
         DataError: if one of both is empty, or a sequence is in both.
     """
-    for pairs, where in ((training, "*/train"), (tests, "GOPRO_Large/test")):
-        if not pairs:
+    sequences = []
+    for sets, where in ((training, "*/train"), (tests, "GOPRO_Large/test")):
+        if not sets:
             raise DataError(f"{data}: expected {where}/SEQUENCE/{{blur,sharp}}, found none; unzip GOPRO_Large there")
-    if both := {pair.name.rpartition("/")[0] for pair in training} & {pair.name.rpartition("/")[0] for pair in tests}:
+        sequences.append({_sequence(pair) for pairs in sets for pair in pairs})
+    if both := sequences[0] & sequences[1]:
         names = ", ".join(sorted(both))
         raise DataError(f"{data}: expected no sequence in both training and test data, got {names}; remove it from one")
 
 
-def _pairs(root: Path) -> list[Pair]:
-    """Return the pairs of a data set's part; of several kinds of blur the linear one, as the DMPHN weights are for."""
+def _pairs(root: Path) -> DataSet:
+    """Return the pairs of a data set's part.
+
+    Of GOPRO's two kinds of blur the linear one is taken where it is there, since the official DMPHN weights are for it.
+    REDS numbers the clips of each part from 000 on: their names get the part's.
+    """
     if not root.is_dir():
         return []
     if is_reds(root):
-        return [replace(pair, kind="blur") for pair in reds_pairs(root)]
+        return [replace(pair, name=f"{root.name}-{pair.name}") for pair in reds_pairs(root)]
     if not is_gopro(root):
         return []
-    is_linear = all((sequence / "blur").is_dir() for sequence in subfolders(root))
-    return [replace(pair, kind="blur") for pair in gopro_pairs(root, "blur" if is_linear else "blur_gamma")]
+    return [pair for sequence in subfolders(root) for pair in _pairs_of(sequence)]
 
 
-def spread(pairs: Sequence[Pair], count: int | None) -> list[Pair]:
-    """Return up to `count` pairs, one of each sequence in turn: neighbours in time say the same thing twice."""
-    by_sequence: dict[str, list[Pair]] = defaultdict(list)
+def _pairs_of(sequence: Path) -> DataSet:
+    kind = next((kind for kind in ("blur", "blur_gamma") if (sequence / kind).is_dir()), "")
+    if not kind or not (sequence / "sharp").is_dir():
+        return []
+    found, alone = partners(sequence / kind, sequence / "sharp", kind, sequence.name)
+    if alone:
+        raise DataError(alone_in(*alone[0], len(alone) - 1))
+    return found
+
+
+def _sequence(pair: Pair) -> str:
+    return pair.name.rpartition("/")[0]
+
+
+def spread(sets: Sequence[DataSet], count: int | None) -> list[Pair]:
+    """Return up to `count` pairs: the data sets take turns, within each its sequences; neighbours come last."""
+    return [pair for turn in zip_longest(*map(_spread, sets)) for pair in turn if pair][:count]
+
+
+def _spread(pairs: DataSet) -> DataSet:
+    by_sequence: dict[str, DataSet] = defaultdict(list)
     for pair in pairs:
-        by_sequence[pair.name.rpartition("/")[0]].append(pair)
-    turns = [(turn, name, pair) for name, own in by_sequence.items() for turn, pair in enumerate(_halved(own))]
-    return [pair for *_, pair in sorted(turns, key=lambda one: one[:2])[:count]]
+        by_sequence[_sequence(pair)].append(pair)
+    rows = [_halved(by_sequence[name]) for name in _halved(list(by_sequence))]
+    return [pair for turn in zip_longest(*rows) for pair in turn if pair]
 
 
-def _halved(pairs: Sequence[Pair]) -> list[Pair]:
-    """Return pairs in an order of which every beginning is spread over them: the first, the middle, the quarters."""
-    steps = [2**power for power in range(len(pairs).bit_length(), -1, -1)]
-    return [pairs[index] for index in dict.fromkeys(index for step in steps for index in range(0, len(pairs), step))]
+def _halved(items: Sequence[Item]) -> list[Item]:
+    """Return items in an order of which every beginning is spread over them: the first, the middle, the quarters."""
+    steps = [2**power for power in range(len(items).bit_length(), -1, -1)]
+    return [items[index] for index in dict.fromkeys(index for step in steps for index in range(0, len(items), step))]
 
 
 def pack_once(pairs: Sequence[Pair], folder: Path) -> None:
     """Pack training pairs, unless the pack is there and finished."""
     if not (folder / INDEX).is_file():
-        pack(list(pairs), folder)
+        kinds = {pair.kind for pair in pairs}
+        kind = kinds.pop() if len(kinds) == 1 else "mixed"  # a pack has one kind of blur, checkpoints tell it
+        pack([replace(pair, kind=kind) for pair in pairs], folder)
 
 
 def write_tests(pairs: Sequence[Pair], out: Path, size: Size | None) -> tuple[Path, Path]:
@@ -102,12 +141,22 @@ def write_tests(pairs: Sequence[Pair], out: Path, size: Size | None) -> tuple[Pa
     return blurry, sharp
 
 
-def _write_centre(path: Path, target: Path, size: Size | None) -> None:
+def write_photographs(found: Sequence[Pair], folder: Path, most: Size) -> None:
+    """Write photographs without ground truth, larger ones cut to their centre of that size."""
+    for pair in found:
+        target = folder / f"{pair.name}.png"
+        if not target.is_file():
+            _write_centre(pair.blurry, target, most, smaller=True)
+
+
+def _write_centre(path: Path, target: Path, size: Size | None, smaller: bool = False) -> None:
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
         raise DataError(f"{path}: expected an image, but it can't be read; copy it again")
     height, width = picture.shape[:2]
     wanted = size or (width, height)
+    if smaller:
+        wanted = min(wanted[0], width), min(wanted[1], height)
     left, top = (width - wanted[0]) // 2, (height - wanted[1]) // 2
     if left < 0 or top < 0:
         raise DataError(f"{path}: expected {wanted[0]}x{wanted[1]} pixels or more, got {width}x{height}; remove it")

@@ -24,9 +24,10 @@ import yaml
 from tqdm import tqdm
 
 from reblur_plugin.errors import ReblurError
-from reblur_plugin.files import whole_file
+from reblur_plugin.files import FileError, locked, whole_file
 
-_PRELOADED = ["reblur_plugin.engine.training", "reblur_plugin.engine.testing", "lpips", "torchvision"]
+_PRELOADED = ["reproduction.deaf", "reblur_plugin.engine.training", "reblur_plugin.engine.testing", "lpips"]
+_PATIENCE = 120  # seconds
 
 
 class JobError(ReblurError):
@@ -52,25 +53,23 @@ class Job:
     needs: tuple[str, ...] = ()
 
 
-def run(jobs: Sequence[Job], out: Path, salt: str, places: Sequence[Place], stop_after: float | None = None) -> bool:
+def run(jobs: Sequence[Job], out: Path, places: Sequence[Place], end: float = math.inf) -> bool:
     """Run all jobs that aren't finished; return whether all are now (False: interrupted, or out of time).
 
     Args:
         jobs: those needed by others before these.
         out: the reproduction's folder, in which they run.
-        salt: what else their results depend on, such as the data's fingerprint.
         places: where they run, one at a time in each.
-        stop_after: seconds after which running jobs are told to save and end.
+        end: when running jobs are told to save and end, by `time.monotonic`.
 
     Raises:
-        JobError: if the folder holds a reproduction of something else, or a job fails; others save and end then.
+        JobError: if one fails, or stands there with other settings; others save and end then.
     """
-    _claim(out, salt)
-    marks = _marks(jobs, salt)
+    marks = _marks(jobs)
     seconds = {job.name: found for job in jobs if (found := _seconds(job, out, marks[job.name])) is not None}
     todo = [job for job in jobs if job.name not in seconds]
     running: list[_Running] = []
-    end = time.monotonic() + stop_after if stop_after else math.inf
+    _await_others(todo, out)
     with _Signals() as signals, _Bar(jobs, len(places)) as bar:
         try:
             while (todo or running) and not signals.noted and time.monotonic() < end:
@@ -125,21 +124,11 @@ class _Running:
         return time.monotonic() - self.since
 
 
-def _claim(out: Path, salt: str) -> None:
-    """Note what a folder's results depend on, or compare it with what is noted."""
-    path = out / "inputs.txt"
-    if not path.is_file():
-        with whole_file(path) as file:
-            file.write(salt.encode())
-    elif path.read_text(encoding="utf-8") != salt:
-        raise JobError(f"{out}: was made with other data or weights; name another folder by -o")
-
-
-def _marks(jobs: Sequence[Job], salt: str) -> dict[str, str]:
-    """Return what each job's result depends on, as a hash."""
+def _marks(jobs: Sequence[Job]) -> dict[str, str]:
+    """Return each job's settings and those of the jobs that it needs, as a hash."""
     marks: dict[str, str] = {}
     for job in jobs:
-        content = [job.command, job.options, salt, *(marks[name] for name in job.needs)]
+        content = [job.command, job.options, *(marks[name] for name in job.needs)]
         marks[job.name] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     return marks
 
@@ -151,7 +140,7 @@ def _seconds(job: Job, out: Path, mark: str) -> float | None:
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
     if found["mark"] != mark:
-        raise JobError(f"{path}: {job.name} was made with other data or settings; name another folder by -o")
+        raise JobError(f"{path}: {job.name} was made with other settings; name another folder by -o")
     return float(found["seconds"])
 
 
@@ -159,6 +148,20 @@ def _note(job: Job, out: Path, mark: str, seconds: float) -> float:
     with whole_file(out / "done" / f"{job.name}.json") as file:
         file.write(json.dumps({"mark": mark, "seconds": round(seconds, 1)}).encode())
     return seconds
+
+
+def _await_others(jobs: Sequence[Job], out: Path) -> None:
+    """Wait for jobs of a killed reproduction, which save and end by themselves."""
+    for job in jobs:
+        folder = out / ("experiments" if job.command == "train" else "results") / job.name
+        for is_last in [False] * _PATIENCE + [True]:
+            try:
+                with locked(folder):
+                    break
+            except FileError:
+                if is_last:
+                    raise
+                time.sleep(1)
 
 
 def _start(job: Job, place: Place, out: Path) -> BaseProcess:
@@ -184,6 +187,7 @@ def _perform(command: str, gpu: str | None, options: Path, out: Path, log: Path)
     """Do what `python -m reblur_plugin.COMMAND -opt OPTIONS` does, in the folder `out`, its output in `log`."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA is asked for anything
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
@@ -239,12 +243,13 @@ class _Signals:
 class _Bar:
     """Progress over all jobs by their costs; how long the finished ones took tells the time left."""
 
-    def __init__(self, jobs: Sequence[Job], processes: int) -> None:
+    def __init__(self, jobs: Sequence[Job], places: int) -> None:
         self._costs = {job.name: job.cost for job in jobs}
-        self._processes = processes
+        self._places, self._told = places, -1
 
     def __enter__(self) -> _Bar:
-        self._bar = tqdm(total=100, bar_format="{percentage:3.0f}%|{bar}| {desc}", leave=False, mininterval=0)
+        form = "{percentage:3.0f}%|{bar}| {desc}"
+        self._bar = tqdm(total=100, bar_format=form, leave=False, mininterval=0, disable=None)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -258,10 +263,14 @@ class _Bar:
             running: for how long each running job has run.
         """
         finished = sum(self._costs[name] for name in seconds)
-        pace = sum(seconds.values()) / finished if finished else 1.0
+        pace = sum(seconds.values()) / finished if finished else math.inf
         begun = sum(min(time / pace, 0.95 * self._costs[name]) for name, time in running.items())
         total = sum(self._costs.values())
-        left = (total - finished - begun) * pace / self._processes
+        minutes = (total - finished - begun) * pace / self._places / 60
+        left = f"about {minutes:.0f} minutes left, " if finished else ""
+        told = f"{left}{len(seconds)} of {len(self._costs)} jobs"
         self._bar.n = round(100 * (finished + begun) / total) if total else 100
-        jobs = f"{len(seconds)} of {len(self._costs)} jobs, {' and '.join(running) or 'none'} running"
-        self._bar.set_description_str(f"about {left / 60:.0f} minutes left; {jobs}")
+        self._bar.set_description_str(f"{told}, {' and '.join(running) or 'none'} running")
+        if self._bar.disable and len(seconds) != self._told:  # a line for each job in a log
+            self._told = len(seconds)
+            sys.stderr.write(f"{told}\n")

@@ -34,8 +34,8 @@ class Sources:
     """What is tested on.
 
     Attributes:
-        whole, centre, judged: folders of pairs: whole images, those that weights adapt to, those that M_R is judged on.
-        sharp: pairs (S, S) of the size of `judged`.
+        whole, centre, small: folders of pairs: whole images, those that weights adapt to, those that M_R is judged on.
+        sharp: pairs (S, S) of the size of `small`.
         photographs: a folder of photographs without ground truth; None: there are none.
         pixels: thousands of pixels of all images by folder.
         metrics: option blocks by name.
@@ -43,7 +43,7 @@ class Sources:
 
     whole: str
     centre: str
-    judged: str
+    small: str
     sharp: str
     photographs: str | None
     pixels: dict[str, float]
@@ -104,9 +104,9 @@ class Plan:
             "small": Weights("small", shipped, alone),
             "dhn": Weights("dhn", SHIPPED["dhn"].deblurring, alone),
         }
-        for network in scale.reblurred():
+        for network in scale.deblurrers():
             name, start = f"reblur_{network}_{seed}", starts[network]
-            yield recipes.reblur_alone(name, start, replace(length, patches=2) if network == "dhn" else length)
+            yield recipes.reblur_alone(name, start, length)
             yield self._judge(f"reblurred_{network}_{seed}", _trained(start, name))
         first = f"reblur_small_{seed}"
         sharps: tuple[Sharp, ...] = ("none", "pseudo", "real")
@@ -164,8 +164,8 @@ class Plan:
     def _judge(self, name: str, weights: Weights) -> Job:
         """Return the test of what an M_R does to L, S and S_hat."""
         sources = self.sources
-        sets = {"test": pairs_in(sources.judged), "sharp": pairs_in(sources.sharp)}
-        return recipes.test(name, weights, sets, 2 * sources.pixels[sources.judged], {"psnr": sources.metrics["psnr"]})
+        sets = {"test": pairs_in(sources.small), "sharp": pairs_in(sources.sharp)}
+        return recipes.test(name, weights, sets, 2 * sources.pixels[sources.small], {"psnr": sources.metrics["psnr"]})
 
     def _test(self, name: str, weights: Weights, folder: str, adapts: bool = False, histogram: str = "skimage") -> Job:
         tta = {"steps": 5, "lr": _RATES[weights.network], "histogram": histogram} if adapts else None
@@ -175,10 +175,10 @@ class Plan:
     def _tests_of(self, training: str, start: Weights, folder: str) -> Iterator[Job]:
         """Yield the test of a joint training, and that of adaptation by its own M_R."""
         own = Weights(start.network, _file(training, "g"), needs=(training,))
-        yield self._test(f"{training}_test", own, folder)
         if start.reblurring:
             own = replace(own, reblurring=start.reblurring, reblurring_file=_file(training, "r"))
             yield self._test(f"{training}_adapted", own, self.sources.centre, adapts=True)
+        yield self._test(f"{training}_test", own, folder)
 
 
 def _file(training: str, network: str) -> str:

@@ -15,8 +15,8 @@ class Scale:
         claims: that it runs, by the numbers of docs/reproduction.md.
         seeds: trainings of each arm.
         training_pairs, test_pairs: at most so many, spread over the sequences; None: all.
-        centre, judged: what is used of the test images where weights adapt, and where M_R is judged; None: all.
-        patches: patches of a batch, and pixels on a side of each (with DHN 2 of 64, where it is fine-tuned of 96).
+        centre, small: centres of the test images, where weights adapt, and where M_R is judged; None: all.
+        patches: patches of a batch, and pixels on a side of each (where DHN is fine-tuned: 2 of 96).
         narrow: iterations of the weakest M_D of claim 1; 0: none.
         reblur: iterations of each M_R on a frozen M_D by L_Blur alone; 0: none.
         reblur_arm: iterations of each arm of claim 2 after that.
@@ -34,7 +34,7 @@ class Scale:
     training_pairs: int | None = 200
     test_pairs: int | None = None
     centre: Size | None = None
-    judged: Size | None = (288, 192)
+    small: Size | None = (288, 192)
     patches: tuple[int, int] = (4, 64)
     narrow: int = 0
     reblur: int = 0
@@ -48,7 +48,7 @@ class Scale:
     all_arms: bool = False
     has_dmphn: bool = True
 
-    def reblurred(self) -> list[str]:
+    def deblurrers(self) -> list[str]:
         """Return the networks of claim 1, from the weakest to the strongest."""
         is_there = {"narrow": bool(self.narrow), "small": True, "dhn": self.has_dmphn}
         return [name for name, there in is_there.items() if there and self.reblur]

@@ -3,52 +3,55 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import sys
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
 
-from reblur_plugin.data.layouts import photographs
 from reblur_plugin.data.pairs import Pair, fingerprint
 from reblur_plugin.errors import MetricError, ReblurError
-from reblur_plugin.evaluation.variants import fingerprint_of
-from reblur_plugin.files import locked
+from reblur_plugin.evaluation.variants import fingerprint_of as fingerprint_of_file
+from reblur_plugin.files import locked, whole_file
 from reblur_plugin.metrics.lpips_metric import load_lpips
 from reblur_plugin.pretrained.dmphn import convert
-from reproduction import data, jobs, writing
-from reproduction.claims import Claim, claims, without
+from reproduction import data, writing
+from reproduction import jobs as running
+from reproduction.claims import Claim, claims
 from reproduction.plan import SHIPPED, Plan, Sources
 from reproduction.recipes import Options
 from reproduction.scales import SCALES, Scale
 
 _PRETRAINED = Path(__file__).resolve().parents[2] / "reblur_plugin" / "pretrained"
 _ALEX = "weights/alex.pth"
+_LARGEST = (1280, 720)  # of photographs without ground truth: adaptation of more takes long
 
 
 def reproduce(arguments: argparse.Namespace) -> int:
     """Do what the command line of `scripts/reproduce.py` says; return its exit status."""
+    end = time.monotonic() + 60 * arguments.stop_after if arguments.stop_after else math.inf
     scale = SCALES[arguments.scale]
     if arguments.seeds:
         scale = replace(scale, seeds=arguments.seeds)
     if not arguments.dmphn:
         scale = replace(scale, has_dmphn=False, narrow=scale.narrow or scale.reblur, reblur_dhn=0, dhn=0)
+    chosen = _chosen(claims(scale, bool(arguments.photographs)), arguments.claims)
+    has_lpips = _has_lpips(arguments.lpips_weights)
+    found = _find(arguments, scale)
     out = (arguments.out or Path("reproduction") / arguments.scale).resolve()
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        chosen = _chosen(claims(scale, bool(arguments.photographs)), arguments.claims)
-        has_lpips = _has_lpips(arguments.lpips_weights)
-        if not has_lpips:
-            chosen = [without("lpips", claim) for claim in chosen]
-        sources, salt = _prepare(arguments, scale, has_lpips, out)
-        todo = Plan(scale, sources).jobs(chosen)
-        stop_after = arguments.stop_after and arguments.stop_after * 60
-        is_finished = jobs.run(todo, out, salt, jobs.places(arguments.processes), stop_after)
+        _claim(out, [*found.fingerprints(), *map(_fingerprint, _weights(arguments).values()), str(has_lpips)])
+        sources = _write(arguments, scale, found, has_lpips, out)
+        jobs = Plan(scale, sources).jobs(chosen)
+        is_finished = running.run(jobs, out, running.places(arguments.processes), end)
+        outcomes = writing.judged(chosen, scale.seeds, out)
+        page = writing.write(outcomes, arguments.scale, out, with_report=is_finished)
         if not is_finished:
             sys.stderr.write(f"{out}: not all is done; start the same again to go on\n")
-        judged = writing.judged(chosen, scale.seeds, out)
-        page = writing.write(judged, arguments.scale, out)
         sys.stdout.write(page.read_text(encoding="utf-8"))
     return 0 if is_finished else 130
 
@@ -68,61 +71,89 @@ def _chosen(made: list[Claim], numbers: list[int] | None) -> list[Claim]:
     return [claim for claim in made if claim.parts and (not numbers or claim.number in numbers)]
 
 
-def _prepare(arguments: argparse.Namespace, scale: Scale, has_lpips: bool, out: Path) -> tuple[Sources, str]:
-    """Make what all jobs share: data and weights; return where it is, and a hash of it."""
-    training, tests = data.training_pairs(arguments.data), data.held_out_pairs(arguments.data)
+@dataclass(frozen=True)
+class _Found:
+    """What is trained and tested on, where it lies."""
+
+    training: list[Pair]
+    tests: list[Pair]
+    photographs: list[Pair]
+
+    def fingerprints(self) -> list[str]:
+        """Return what all results depend on; photographs are those of one test alone."""
+        return [fingerprint(self.training), fingerprint(self.tests)]
+
+
+def _find(arguments: argparse.Namespace, scale: Scale) -> _Found:
+    training, tests = data.training_sets(arguments.data), data.held_out_sets(arguments.data)
     data.check_apart(training, tests, arguments.data)
-    training, tests = data.spread(training, scale.training_pairs), data.spread(tests, scale.test_pairs)
-    real = photographs(arguments.photographs) if arguments.photographs else []
-    data.pack_once(training, out / "data" / "packed")
-    names, pixels = {}, {}
-    for name, size in (("whole", None), ("centre", scale.centre), ("judged", scale.judged)):
-        folder, sharp = data.write_tests(tests, out / "data", size)
-        names[name], names[f"{name}_sharp"] = (str(one.relative_to(out)) for one in (folder, sharp))
-        pixels[names[name]] = sum(_pixels(path) for path in folder.glob("*/blur/*.png"))
-    if real:
-        pixels["data/photographs"] = sum(_pixels(pair.blurry) for pair in _linked(real, out / "data" / "photographs"))
-    weights = _weights(arguments, out)
-    parts = [fingerprint(one) for one in (training, tests, real)] + [fingerprint_of(out / one) for one in weights]
-    sources = Sources(
-        names["whole"],
-        names["centre"],
-        names["judged"],
-        names["judged_sharp"],
-        "data/photographs" if real else None,
-        pixels,
-        _metrics(has_lpips, bool(arguments.lpips_weights)),
-    )
-    return sources, " ".join(parts)
+    real = data.photographs_in(arguments.photographs)
+    counts = scale.training_pairs, scale.test_pairs, scale.test_pairs
+    return _Found(*(data.spread(sets, count) for sets, count in zip((training, tests, real), counts, strict=True)))
 
 
-def _pixels(path: Path) -> float:
-    with Image.open(path) as image:  # reads its size alone
-        return image.width * image.height / 1000
+def _claim(out: Path, inputs: list[str]) -> None:
+    """Note what a folder's results depend on; refuse one that was begun with something else, before it is changed.
+
+    Raises:
+        ReblurError: in this case.
+    """
+    path, text = out / "inputs.txt", "\n".join(inputs) + "\n"
+    if not path.is_file():
+        with whole_file(path) as file:
+            file.write(text.encode())
+    elif path.read_text(encoding="utf-8") != text:
+        raise ReblurError(f"{out}: was made with other data or weights; name another folder by -o")
 
 
-def _linked(pairs: list[Pair], folder: Path) -> list[Pair]:
-    for pair in pairs:
-        link = folder / f"{pair.name}{pair.blurry.suffix}"
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.is_symlink():
-            link.symlink_to(pair.blurry.resolve())
-    return pairs
-
-
-def _weights(arguments: argparse.Namespace, out: Path) -> list[str]:
-    """Copy all weights that tests start from, so that the folder holds what its option files name."""
-    shipped = [SHIPPED["small"].deblurring, *(one.reblurring_file for one in SHIPPED.values())]
+def _write(arguments: argparse.Namespace, scale: Scale, found: _Found, has_lpips: bool, out: Path) -> Sources:
+    """Write data and weights that all jobs share, unless they are there."""
+    data.pack_once(found.training, out / "data" / "packed")
+    folders: dict[str, str] = {}
+    for name, size in (("whole", None), ("centre", scale.centre), ("small", scale.small)):
+        tests, sharp = data.write_tests(found.tests, out / "data", size)
+        folders |= {name: str(tests.relative_to(out)), f"{name}_sharp": str(sharp.relative_to(out))}
+    if found.photographs:
+        folders["photographs"] = f"data/photographs_{fingerprint(found.photographs)}"
+        data.write_photographs(found.photographs, out / folders["photographs"], _LARGEST)
     (out / "weights").mkdir(exist_ok=True)
-    for name in shipped:
-        shutil.copyfile(_PRETRAINED / Path(name).name, out / name)
-    if arguments.lpips_weights:
-        shutil.copyfile(arguments.lpips_weights, out / _ALEX)
-        shipped.append(_ALEX)
-    if arguments.dmphn:
-        convert(arguments.dmphn, out / SHIPPED["dhn"].deblurring)
-        shipped.append(SHIPPED["dhn"].deblurring)
-    return shipped
+    for name, source in _weights(arguments).items():
+        if source.is_dir():
+            convert(source, out / name)
+        else:
+            shutil.copyfile(source, out / name)
+    return Sources(
+        whole=folders["whole"],
+        centre=folders["centre"],
+        small=folders["small"],
+        sharp=folders["small_sharp"],
+        photographs=folders.get("photographs"),
+        pixels={folder: _pixels(out / folder) for folder in folders.values()},
+        metrics=_metrics(has_lpips, bool(arguments.lpips_weights)),
+    )
+
+
+def _pixels(folder: Path) -> float:
+    """Return the thousands of pixels of all images that are deblurred in a folder."""
+    found = 0.0
+    for path in folder.rglob("*.png"):
+        if path.parent.name != "sharp":
+            with Image.open(path) as image:  # reads its size alone
+                found += image.width * image.height / 1000
+    return found
+
+
+def _fingerprint(weights: Path) -> str:
+    """Return a hash of a file, or of a folder's files."""
+    files = sorted(weights.iterdir()) if weights.is_dir() else [weights]
+    return "-".join(map(fingerprint_of_file, files))
+
+
+def _weights(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Return where weights come from, by the names that option files give them."""
+    shipped = [SHIPPED["small"].deblurring, *(one.reblurring_file for one in SHIPPED.values())]
+    given = {_ALEX: arguments.lpips_weights, SHIPPED["dhn"].deblurring: arguments.dmphn}
+    return {name: _PRETRAINED / Path(name).name for name in shipped} | {k: path for k, path in given.items() if path}
 
 
 def _has_lpips(weights: Path | None) -> bool:
@@ -132,7 +163,7 @@ def _has_lpips(weights: Path | None) -> bool:
     except MetricError as error:
         if weights:
             raise
-        sys.stderr.write(f"{error}; its comparisons are left out (--lpips-weights names a file)\n")
+        sys.stderr.write(f"{error}; its comparisons are not run (--lpips-weights names a file)\n")
         return False
     return True
 

@@ -53,12 +53,16 @@ class Judged:
 def judge(before: Values, after: Values, better: Literal["higher", "lower"], margin: float = 0.0) -> Judged | None:
     """Return a comparison and its verdict; None if both arms have no seed or no image in common.
 
+    Trainings with the same values in both arms are one.
+
     Args:
         before, after: values of both arms; what isn't finite in both arms of every seed is left out.
         better: the direction that the paper claims.
         margin: how far against that direction an effect may go and still agree: a claim of a small price.
     """
     seeds = sorted(before.keys() & after.keys())
+    if all((before[seed], after[seed]) == (before[seeds[0]], after[seeds[0]]) for seed in seeds):
+        seeds = seeds[:1]  # the same weights: one training, however often it was tested
     differences = [
         {name: value - before[seed].get(name, math.nan) for name, value in after[seed].items()} for seed in seeds
     ]
@@ -131,10 +135,13 @@ def _deviation(values: list[float]) -> float:
 
 
 def _sequences(values: Mapping[str, float]) -> dict[str, float]:
-    """Return means by sequence: neighbouring frames say the same thing twice, so a sequence counts once."""
+    """Return means by sequence, which counts once: neighbouring frames say the same thing twice.
+
+    A photograph outside of all folders is one by itself.
+    """
     found: dict[str, list[float]] = defaultdict(list)
     for name, value in values.items():
-        found[name.rpartition("/")[0]].append(value)
+        found[name.rpartition("/")[0] or name].append(value)
     return {name: mean_of(own) for name, own in found.items()}
 
 

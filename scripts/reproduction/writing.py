@@ -20,7 +20,7 @@ from reproduction.picture import overview
 from reproduction.verdicts import Judged, Values, Verdict, judge, together
 
 _DECIMALS = {"PSNR (dB)": 2, "NIQE": 3, "sharpness": 3}
-# Tests whose pictures the report has, with what each is called; of sizes of images the first one that is there
+# Tests whose pictures the report has, if they are there; those of other sizes than the first one's are left out
 _PICTURED = {
     "DHN": "adapted_dhn_shipped",
     "resunet-small": "adapted_small_shipped",
@@ -51,7 +51,11 @@ def judged(chosen: Sequence[Claim], seeds: int, out: Path) -> list[Outcome]:
 
 
 def _judge(part: Part, seeds: int, out: Path) -> Judged | None:
+    """Return a comparison's verdict; None before all trainings of both arms are tested."""
     before, after = (_values(reading, seeds, out) for reading in (part.before, part.after))
+    has_seeds = "{seed}" in part.after.test
+    if min(len(before), len(after)) < (seeds if has_seeds else 1):
+        return None
     return judge(before, after, part.better, part.margin)
 
 
@@ -80,8 +84,8 @@ def _of_test(folder: Path, reading: Reading) -> dict[str, float]:
     }
 
 
-def write(outcomes: Sequence[Outcome], scale: str, out: Path) -> Path:
-    """Write claims.json, claims.md, claims.png and, with pictures of the tests, the report; return claims.md."""
+def write(outcomes: Sequence[Outcome], scale: str, out: Path, with_report: bool) -> Path:
+    """Write claims.json, claims.md, claims.png and, where asked for, the report with pictures; return claims.md."""
     with whole_file(out / "claims.json") as file:
         content = {"scale": scale, "claims": [_for_programs(one) for one in outcomes]}
         file.write(for_people(json.dumps(content, indent=1) + "\n"))
@@ -92,7 +96,7 @@ def write(outcomes: Sequence[Outcome], scale: str, out: Path) -> Path:
     if rows:
         figures.save(overview(rows), out / "claims")
     results = [f"{label}={out / 'results' / test}" for label, test in _PICTURED.items() if _is_there(test, out)]
-    if results:
+    if results and with_report:
         asked = Asked(results, None, None, {}, set(), out / "report" / "evaluation")
         report.write(asked, out / "report", title, 4, Pictures("webp", of_all_stages=False), tables)
     return out / "claims.md"

@@ -88,7 +88,7 @@ class TestVerdict:
 
     @pytest.mark.parametrize(("change", "verdict"), [(-0.2, "shown"), (-0.4, "contradicted"), (0.1, "shown")])
     def test_a_price_may_go_against_the_claim_by_its_margin(self, change: float, verdict: str) -> None:
-        after = of(*[[change, change + 0.01, change - 0.01]] * 3)
+        after = of(*[[change, change + 0.01 * seed, change - 0.01] for seed in range(3)])
         assert judge(ZERO, after, "higher", margin=0.3).verdict == verdict
 
     def test_a_price_of_a_metric_that_falls_has_its_margin_on_the_other_side(self) -> None:
@@ -101,6 +101,17 @@ class TestVerdict:
         assert found.verdict == "shown"
         assert all(map(math.isnan, found.over_seeds))
         assert judge(of([0.0, 0.0, 0.0]), of([1.0, 2.0, -3.0]), "higher").verdict == "not shown"
+
+    def test_equal_values_of_all_seeds_are_one_training(self) -> None:
+        """Weights that are there are tested once for each seed of something else."""
+        found = judge(ZERO, of(*[[1.0, 2.0, 3.0]] * 3), "higher")
+        assert (found.seeds, found.verdict) == (1, "shown")
+        assert all(map(math.isnan, found.over_seeds))
+
+    def test_photographs_outside_of_folders_are_one_each(self) -> None:
+        before, after = ({0: dict.fromkeys(("a", "b", "c"), value)} for value in (0.0, 1.0))
+        found = judge(before, after, "higher")
+        assert (found.sequences, found.verdict) == (3, "shown")
 
     def test_two_trainings_have_an_interval(self) -> None:
         # t for 1 degree of freedom is 12.71: two seeds that differ at all show little

@@ -86,6 +86,12 @@ class TestVerdict:
     ) -> None:
         assert judge(ZERO, after, better).verdict == verdict
 
+    def test_of_five_seeds_all_must_agree_though_their_interval_excludes_zero(self) -> None:
+        zero, most = of(*[[0.0] * 3] * 5), of(*[[1.0] * 3] * 4, [-0.01] * 3)
+        found = judge(zero, most, "higher")
+        assert found.over_seeds[0] > 0
+        assert (found.agree, found.verdict) == (4, "not shown")
+
     @pytest.mark.parametrize(("change", "verdict"), [(-0.2, "shown"), (-0.4, "contradicted"), (0.1, "shown")])
     def test_a_price_may_go_against_the_claim_by_its_margin(self, change: float, verdict: str) -> None:
         after = of(*[[change, change + 0.01 * seed, change - 0.01] for seed in range(3)])

@@ -60,8 +60,8 @@ SCALES = {
         test_pairs=3,
         centre=(384, 192),
         patches=(2, 64),
-        reblur=300,
-        reblur_arm=600,
+        reblur=250,
+        reblur_arm=500,
     ),
     "hour": Scale(
         claims=(1, 2, 3, 5, 6, 7),

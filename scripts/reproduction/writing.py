@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from reproduction.claims import Claim, Part, Reading
 from reproduction.picture import overview
 from reproduction.verdicts import Judged, Values, Verdict, judge, together
 
+_LOGGED = re.compile(r"iteration (\d+) of \d+, epoch \d+: ([^|]+) \|")
 _DECIMALS = {"PSNR (dB)": 2, "NIQE": 3, "sharpness": 3}
 # Tests whose pictures the report has, if they are there; those of other sizes than the first one's are left out
 _PICTURED = {
@@ -85,13 +87,14 @@ def _of_test(folder: Path, reading: Reading) -> dict[str, float]:
 
 
 def write(outcomes: Sequence[Outcome], scale: str, out: Path, with_report: bool) -> Path:
-    """Write claims.json, claims.md, claims.png and, where asked for, the report with pictures; return claims.md."""
+    """Write claims.json, claims.md, claims.png, curves.csv and, where asked for, the report; return claims.md."""
     with whole_file(out / "claims.json") as file:
         content = {"scale": scale, "claims": [_for_programs(one) for one in outcomes]}
         file.write(for_people(json.dumps(content, indent=1) + "\n"))
     tables, title = [_table(one) for one in outcomes], f"The claims of the paper, scale {scale}"
     with whole_file(out / "claims.md") as file:
         file.write(for_people("\n".join([f"# {title}", "", *(table.markdown() for table in tables)])))
+    _write_curves(out)
     rows = [(one.claim.number, part, found) for one in outcomes for part, found in one.parts if found and part.counts]
     if rows:
         figures.save(overview(rows), out / "claims")
@@ -100,6 +103,19 @@ def write(outcomes: Sequence[Outcome], scale: str, out: Path, with_report: bool)
         asked = Asked(results, None, None, {}, set(), out / "report" / "evaluation")
         report.write(asked, out / "report", title, 4, Pictures("webp", of_all_stages=False), tables)
     return out / "claims.md"
+
+
+def _write_curves(out: Path) -> None:
+    """Write all losses that the trainings have logged as one table: of a resumed training the later ones count."""
+    found: dict[tuple[str, int, str], str] = {}
+    for log in sorted(out.glob("experiments/*/train_*.log")):
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+            if match := _LOGGED.search(line):
+                for name, value in re.findall(r"(\w+) ([^,\s]+)", match[2]):
+                    found[log.parent.name, int(match[1]), name] = value
+    lines = ["training,iteration,quantity,value", *(",".join(map(str, (*key, found[key]))) for key in sorted(found))]
+    with whole_file(out / "curves.csv") as file:
+        file.write(for_people("\n".join(lines) + "\n"))
 
 
 def _is_there(test: str, out: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -129,6 +130,14 @@ class TestReproduce:
                     found.append(cv2.PSNR(result, reference))
             means.append(np.mean(found))
         assert [claim["parts"][3]["before"], claim["parts"][3]["after"]] == pytest.approx(means)
+
+    def test_curves_hold_the_losses_of_every_training(self, finished: Path) -> None:
+        rows = list(csv.DictReader((finished / "curves.csv").read_text(encoding="utf-8").splitlines()))
+        trainings = {path.name for path in (finished / "experiments").iterdir() if path.is_dir()}
+        assert {row["training"] for row in rows} == trainings
+        of_one = {row["iteration"]: float(row["value"]) for row in rows if row["training"] == "narrow_s0"}
+        assert list(of_one) == ["1", "2", "3", "4"]
+        assert {row["quantity"] for row in rows} >= {"l_g_pix", "l_r_blur", "rho"}
 
     def test_the_same_seeds_give_the_same_numbers(self, finished: Path, root: Path, data: Path, tmp_path: Path) -> None:
         done = run(root, data, tmp_path / "again", "--claims", "1", "--processes", "1")

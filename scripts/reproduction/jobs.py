@@ -94,6 +94,23 @@ def run(jobs: Sequence[Job], out: Path, places: Sequence[Place], end: float = ma
     return len(seconds) == len(jobs)
 
 
+def warm_up() -> None:
+    """Let the process that starts jobs import what they need, while this one prepares them."""
+    if _context().get_start_method() == "forkserver":
+        from multiprocessing import forkserver  # not on Windows
+
+        forkserver.ensure_running()
+
+
+def _context() -> Any:
+    """Return how jobs are started: as forks of a process that has imported everything, where there is fork."""
+    kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context: Any = multiprocessing.get_context(kind)
+    if kind == "forkserver":
+        context.set_forkserver_preload(_PRELOADED)
+    return context
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a job runs: a core, or a GPU by the name that CUDA_VISIBLE_DEVICES gives it."""
@@ -172,11 +189,7 @@ def _start(job: Job, place: Place, out: Path) -> BaseProcess:
         file.write(f"# python -m reblur_plugin.{job.command} -opt options/{job.name}.yml\n{text}".encode())
     log = out / "logs" / f"{job.name}.log"
     log.parent.mkdir(exist_ok=True)
-    kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context: Any = multiprocessing.get_context(kind)
-    if kind == "forkserver":
-        context.set_forkserver_preload(_PRELOADED)
-    process: BaseProcess = context.Process(
+    process: BaseProcess = _context().Process(
         target=_perform, args=(job.command, place.gpu, options.relative_to(out), out, log)
     )
     process.start()

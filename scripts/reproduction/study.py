@@ -33,6 +33,7 @@ _LARGEST = (1280, 720)  # of photographs without ground truth: adaptation of mor
 def reproduce(arguments: argparse.Namespace) -> int:
     """Do what the command line of `scripts/reproduce.py` says; return its exit status."""
     end = time.monotonic() + 60 * arguments.stop_after if arguments.stop_after else math.inf
+    running.warm_up()
     scale = SCALES[arguments.scale]
     if arguments.seeds:
         scale = replace(scale, seeds=arguments.seeds)

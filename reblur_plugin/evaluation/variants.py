@@ -41,7 +41,7 @@ class Variant:
     """Which metric a score is of, and in which of its forms.
 
     Attributes:
-        metric: "PSNR", "SSIM", "LPIPS", "NIQE", "reblurability", "sharpness", "brightness", or another's registered name.
+        metric: "PSNR", "SSIM", "LPIPS", "NIQE", "reblurability", "sharpness", "brightness", or another's name.
         form: what tells it from other forms of the metric; two scores are comparable if both are equal.
         better: "higher" or "lower".
     """

@@ -50,7 +50,7 @@ class TestProcesses:
     def test_values_are_those_of_this_process(self, scorer: Scorer, pairs: list[Measured]) -> None:
         found = scored(scorer, pairs)
         assert found == scored(Scorer(METRICS, CPU, None, 0), pairs)
-        assert [len(values) for values in found] == [2, 5, 5, 5, 5]
+        assert [len(values) for values in found] == [2, 7, 7, 7, 7]
         assert len({values["reblur_niqe"] for values in found}) == 5
 
     def test_signals_to_the_whole_job_leave_them_alone(self, scorer: Scorer, pairs: list[Measured]) -> None:

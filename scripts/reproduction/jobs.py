@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import torch
 import yaml
 from tqdm import tqdm
 
+from reblur_plugin.engine.interruption import Interruption
 from reblur_plugin.errors import ReblurError
 from reblur_plugin.files import FileError, locked, whole_file
 
@@ -70,9 +70,9 @@ def run(jobs: Sequence[Job], out: Path, places: Sequence[Place], end: float = ma
     todo = [job for job in jobs if job.name not in seconds]
     running: list[_Running] = []
     _await_others(todo, out)
-    with _Signals() as signals, _Bar(jobs, len(places)) as bar:
+    with Interruption(world_size=1) as stop, _Bar(jobs, len(places)) as bar:
         try:
-            while (todo or running) and not signals.noted and time.monotonic() < end:
+            while (todo or running) and not stop.signal and time.monotonic() < end:
                 free = [place for place in places if place not in [one.place for one in running]]
                 ready = [job for job in todo if seconds.keys() >= set(job.needs)]
                 for job, place in zip(ready, free, strict=False):
@@ -81,13 +81,13 @@ def run(jobs: Sequence[Job], out: Path, places: Sequence[Place], end: float = ma
                 bar.show(seconds, {one.job.name: one.seconds() for one in running})
                 wait([one.process.sentinel for one in running], timeout=1)
                 for one in [one for one in running if not one.process.is_alive()]:
-                    if one.process.exitcode and not signals.noted:
+                    if one.process.exitcode and not stop.signal:
                         raise JobError(_failure(one.job, out, one.process.exitcode))
                     running.remove(one)
                     if not one.process.exitcode:
                         seconds[one.job.name] = _note(one.job, out, marks[one.job.name], one.seconds())
         finally:
-            _stop([one.process for one in running])
+            _end([one.process for one in running])
             for one in running:
                 if one.process.exitcode == 0:  # its end came before the signal
                     seconds[one.job.name] = _note(one.job, out, marks[one.job.name], one.seconds())
@@ -226,31 +226,12 @@ def _failure(job: Job, out: Path, status: int) -> str:
     return f"{job.name}: ended with {status}; the last line of {log}: {lines[-1] if lines else 'none'}"
 
 
-def _stop(processes: Sequence[BaseProcess]) -> None:
+def _end(processes: Sequence[BaseProcess]) -> None:
     """Let jobs save and end; they have as long as they need."""
     for process in processes:
         process.terminate()
     for process in processes:
         process.join()
-
-
-class _Signals:
-    """Notes Ctrl-C and SIGTERM while its block runs."""
-
-    def __init__(self) -> None:
-        self.noted = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.noted = True
 
 
 class _Bar:
